@@ -1,0 +1,1 @@
+//! The HTTP side door: metrics and health. Owns no state.

@@ -1,0 +1,1 @@
+//! The controller: orders metadata changes and publishes the image.

@@ -1,0 +1,1 @@
+//! Group coordinator: classic groups and offsets as shards without IO.

@@ -1,0 +1,1 @@
+//! One partition's write-ahead log: segments, indexes, recovery, retention, and the Fs seam.

@@ -1,0 +1,1 @@
+//! The nouns of Chronik: identifiers, offsets, epochs, time. No behaviour of their own.

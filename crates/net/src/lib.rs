@@ -1,0 +1,1 @@
+//! Listeners, framing and back-pressure: the only door to sockets.

@@ -1,0 +1,1 @@
+//! One replica of one partition: log, role, high watermark, parked acks.

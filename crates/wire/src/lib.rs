@@ -1,0 +1,1 @@
+//! Kafka's protocol: framing, headers, versioned messages, error codes.

@@ -1,0 +1,1 @@
+//! Repository checks as tests and generated code.
