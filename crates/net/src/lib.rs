@@ -1,1 +1,21 @@
 //! Listeners, framing and back-pressure: the only door to sockets.
+//!
+//! A connection is read as length-prefixed frames and written as parts, bytes or file slices. What the frames mean is
+//! not known here. Every buffer is bounded: by the bytes a peer really sent, by the frame limit, and by one
+//! [`MemoryBudget`] for all connections.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+mod budget;
+mod dial;
+mod frame_reader;
+mod listener;
+mod part_writer;
+
+pub use budget::{MemoryBudget, MemoryPermit};
+pub use dial::dial;
+pub use frame_reader::{Frame, FrameLimits, FrameReader, ReadFrameError};
+pub use listener::{Accepted, ConnectionLimits, ConnectionPermit, Listener};
+pub use part_writer::{FileSlice, Part, write_parts};
+pub use tokio::net::TcpStream;

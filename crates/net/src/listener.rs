@@ -1,0 +1,183 @@
+//! Accepts connections within limits.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Length of the kernel's queue of connections not yet accepted (`socket.listen.backlog.size` asks for less by default).
+const BACKLOG: i32 = 1024;
+/// Pause after the process ran out of descriptors, so that accepting does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many connections are served at once.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// In all (`max.connections`).
+    pub total_max: usize,
+    /// From one address (`max.connections.per.ip`).
+    pub per_address_max: usize,
+}
+
+/// A bound listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    census: Arc<Census>,
+}
+
+/// A connection within the limits.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The socket, Nagle's algorithm off.
+    pub stream: TcpStream,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// The connection's place in the limits.
+    pub permit: ConnectionPermit,
+}
+
+#[derive(Debug)]
+struct Census {
+    limits: ConnectionLimits,
+    counts: Mutex<Counts>,
+    refused: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// Holds a connection's place in the limits until dropped.
+#[derive(Debug)]
+pub struct ConnectionPermit {
+    census: Arc<Census>,
+    address: IpAddr,
+}
+
+impl Listener {
+    /// Binds `address`; port 0 lets the system choose.
+    pub fn bind(address: SocketAddr, limits: ConnectionLimits) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        // A restarted broker takes its port back at once, although old connections linger in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let census = Census { limits, counts: Mutex::default(), refused: AtomicU64::new(0) };
+        Ok(Self { socket: TcpListener::from_std(socket.into())?, census: Arc::new(census) })
+    }
+
+    /// The address bound, with the port chosen.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// The next connection within the limits. Connections beyond them are closed and counted; running out of
+    /// descriptors delays accepting and does not end it. May be cancelled.
+    pub async fn accept(&self) -> Accepted {
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, peer)) => {
+                    let Some(permit) = Census::admit(&self.census, peer.ip()) else {
+                        tracing::debug!(%peer, "connection refused: limit reached");
+                        continue;
+                    };
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%peer, %error, "connection lost before it was served");
+                        continue;
+                    }
+                    return Accepted { stream, peer, permit };
+                }
+                Err(error) if connection_level(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections for the moment");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Connections served at the moment.
+    pub fn connections(&self) -> usize {
+        self.census.counts.lock().total
+    }
+
+    /// Connections refused because a limit was reached.
+    pub fn refused(&self) -> u64 {
+        self.census.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// Errors of one connection that died before it was accepted, rather than of the listener.
+fn connection_level(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+impl Census {
+    fn admit(census: &Arc<Self>, address: IpAddr) -> Option<ConnectionPermit> {
+        let mut counts = census.counts.lock();
+        let here = counts.by_address.get(&address).copied().unwrap_or(0);
+        if counts.total >= census.limits.total_max || here >= census.limits.per_address_max {
+            census.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        counts.total += 1;
+        counts.by_address.insert(address, here + 1);
+        Some(ConnectionPermit { census: Arc::clone(census), address })
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        let mut counts = self.census.counts.lock();
+        counts.total -= 1;
+        if let Some(here) = counts.by_address.get_mut(&self.address) {
+            *here -= 1;
+            if *here == 0 {
+                counts.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_beyond_the_limit_are_closed_and_places_come_back() {
+        let limits = ConnectionLimits { total_max: 10, per_address_max: 2 };
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
+        let address = listener.local_addr().unwrap();
+        let _first = TcpStream::connect(address).await.unwrap();
+        let _second = TcpStream::connect(address).await.unwrap();
+        let (a, b) = (listener.accept().await, listener.accept().await);
+        let mut third = TcpStream::connect(address).await.unwrap();
+        let mut byte = [0; 1];
+        tokio::select! {
+            _ = listener.accept() => panic!("the third connection exceeds the limit"),
+            read = third.read(&mut byte) => assert!(matches!(read, Ok(0) | Err(_))),
+        }
+        assert_eq!((listener.connections(), listener.refused()), (2, 1));
+        drop((a, b));
+        assert_eq!(listener.connections(), 0);
+        let _fourth = TcpStream::connect(address).await.unwrap();
+        listener.accept().await;
+    }
+}

@@ -1,0 +1,243 @@
+//! Writes responses: bytes gathered into few calls, file slices straight from the page cache.
+//!
+//! Pages of a slice that are not in memory are brought in on the blocking pool, so that a reader of old data never
+//! stalls the thread that serves other connections.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use rustix::io::{Errno, ReadWriteFlags};
+use rustix::net::SendFlags;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Most buffers handed to the kernel at once.
+const GATHER_MAX: usize = 16;
+/// A slice is sent, and looked up in the page cache, in steps of this size.
+const STEP_BYTES: usize = 512 * 1024;
+/// Room for bringing in cold pages.
+const PAGE_IN_BYTES: usize = 128 * 1024;
+
+/// A range of a file that goes out with `sendfile`.
+#[derive(Clone)]
+pub struct FileSlice {
+    /// The open file.
+    pub file: Arc<dyn AsFd + Send + Sync>,
+    /// First byte of the range.
+    pub position: u64,
+    /// Length of the range in bytes.
+    pub len: usize,
+}
+
+impl fmt::Debug for FileSlice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileSlice({}+{})", self.position, self.len)
+    }
+}
+
+/// A piece of a response.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// Bytes in a file.
+    File(FileSlice),
+}
+
+impl Part {
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::File(slice) => slice.len,
+        }
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Writes all `parts` in order and leaves the vector empty. `stall_max` bounds the time without progress: a peer that
+/// does not read is given up then.
+pub async fn write_parts(stream: &TcpStream, parts: &mut Vec<Part>, stall_max: Duration) -> io::Result<()> {
+    parts.retain(|part| !part.is_empty());
+    let mut next = 0;
+    while let Some(part) = parts.get(next) {
+        match part {
+            Part::Bytes(_) => {
+                let run = parts.iter().skip(next).take_while(|part| matches!(part, Part::Bytes(_))).count();
+                let more = parts.len() > next + run;
+                if let Some(bytes) = parts.get_mut(next..next + run) {
+                    write_bytes(stream, bytes, more, stall_max).await?;
+                }
+                next += run;
+            }
+            Part::File(slice) => {
+                send_file(stream, slice, stall_max).await?;
+                next += 1;
+            }
+        }
+    }
+    parts.clear();
+    Ok(())
+}
+
+async fn write_bytes(stream: &TcpStream, parts: &mut [Part], more: bool, stall_max: Duration) -> io::Result<()> {
+    let mut done = 0;
+    while done < parts.len() {
+        let sent = {
+            let mut slices = [IoSlice::new(&[]); GATHER_MAX];
+            let mut count = 0;
+            for (slot, part) in slices.iter_mut().zip(parts.iter().skip(done)) {
+                if let Part::Bytes(bytes) = part {
+                    *slot = IoSlice::new(bytes);
+                }
+                count += 1;
+            }
+            // Without MORE the header of a fetch response would leave as a packet of its own.
+            let flags = if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
+            let gathered = slices.get(..count).unwrap_or_default();
+            progress(stream, stall_max, || {
+                let mut no_control = rustix::net::SendAncillaryBuffer::default();
+                Ok(rustix::net::sendmsg(stream, gathered, &mut no_control, flags)?)
+            })
+            .await?
+        };
+        let mut left = sent;
+        while let Some(Part::Bytes(bytes)) = parts.get_mut(done) {
+            if left < bytes.len() {
+                bytes.advance(left);
+                break;
+            }
+            left -= bytes.len();
+            done += 1;
+        }
+    }
+    Ok(())
+}
+
+async fn send_file(stream: &TcpStream, slice: &FileSlice, stall_max: Duration) -> io::Result<()> {
+    let mut position = slice.position;
+    let end = slice.position.saturating_add(slice.len as u64);
+    let mut checked_to = position;
+    while position < end {
+        let step_end = end.min(position.saturating_add(STEP_BYTES as u64));
+        if checked_to < step_end {
+            if !resident(slice, position, step_end) {
+                page_in(slice, position, step_end).await?;
+            }
+            checked_to = step_end;
+        }
+        let count = usize::try_from(step_end - position).unwrap_or(STEP_BYTES);
+        let sent = progress(stream, stall_max, || {
+            let mut from = position;
+            Ok(rustix::fs::sendfile(stream, slice.file.as_fd(), Some(&mut from), count)?)
+        })
+        .await?;
+        if sent == 0 {
+            // The frame announced these bytes, so the connection cannot be saved.
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "file is shorter than the range to send"));
+        }
+        position += sent as u64;
+    }
+    Ok(())
+}
+
+async fn progress(
+    stream: &TcpStream,
+    stall_max: Duration,
+    mut attempt: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    // Most writes succeed at once; only a full socket buffer costs a timer.
+    match stream.try_io(Interest::WRITABLE, &mut attempt) {
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+        done => return done,
+    }
+    match tokio::time::timeout(stall_max, stream.async_io(Interest::WRITABLE, attempt)).await {
+        Ok(done) => done,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "peer does not read its responses")),
+    }
+}
+
+/// Whether the first and the last page of the range are in memory. Between them the kernel's read-ahead has been, or
+/// the sampling errs towards a short stall.
+fn resident(slice: &FileSlice, from: u64, to: u64) -> bool {
+    let mut byte = [0u8; 1];
+    [from, to.saturating_sub(1)].into_iter().all(|position| {
+        let mut buffer = [io::IoSliceMut::new(&mut byte)];
+        let read = rustix::io::preadv2(slice.file.as_fd(), &mut buffer, position, ReadWriteFlags::NOWAIT);
+        // A file system without NOWAIT cannot tell; it is asked to send and may stall.
+        !matches!(read, Err(Errno::AGAIN))
+    })
+}
+
+async fn page_in(slice: &FileSlice, from: u64, to: u64) -> io::Result<()> {
+    let file = Arc::clone(&slice.file);
+    let read_through = move || {
+        let mut scratch = vec![0u8; PAGE_IN_BYTES];
+        let mut position = from;
+        while position < to {
+            match rustix::io::pread(file.as_fd(), &mut scratch, position) {
+                Ok(0) => break,
+                Ok(count) => position += count as u64,
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    };
+    tokio::task::spawn_blocking(read_through).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_and_file_slices_arrive_in_order() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = listener.accept().await.unwrap().0;
+        let content: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&content).unwrap();
+        let file: Arc<dyn AsFd + Send + Sync> = Arc::new(file);
+        let slice = |position: u64, len| Part::File(FileSlice { file: Arc::clone(&file), position, len });
+        let mut parts = vec![Part::Bytes(Bytes::from_static(b"head")), slice(1000, 2_000_000), slice(7, 0)];
+        parts.extend((0..40u8).map(|i| Part::Bytes(Bytes::copy_from_slice(&[i; 3]))));
+        parts.push(slice(0, 5));
+        let mut expected = b"head".to_vec();
+        expected.extend_from_slice(&content[1000..2_001_000]);
+        (0..40u8).for_each(|i| expected.extend_from_slice(&[i; 3]));
+        expected.extend_from_slice(&content[..5]);
+        let reading = tokio::spawn(async move {
+            let mut got = Vec::new();
+            client.read_to_end(&mut got).await.unwrap();
+            got
+        });
+        write_parts(&server, &mut parts, Duration::from_secs(5)).await.unwrap();
+        drop(server);
+        assert!(reading.await.unwrap() == expected);
+    }
+
+    #[tokio::test]
+    async fn a_slice_beyond_the_file_is_an_error() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = listener.accept().await.unwrap().0;
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let mut parts = vec![Part::File(FileSlice { file, position: 0, len: 10 })];
+        let error = write_parts(&server, &mut parts, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
