@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,15 +22,27 @@ const STEP_BYTES: usize = 512 * 1024;
 /// Room for bringing in cold pages.
 const PAGE_IN_BYTES: usize = 128 * 1024;
 
+/// An open file that the kernel can send from.
+pub trait SendFile: Send + Sync {
+    /// The file's descriptor, open for reading; `None` for a file that lives elsewhere, which cannot be sent.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+}
+
 /// A range of a file that goes out with `sendfile`.
 #[derive(Clone)]
 pub struct FileSlice {
     /// The open file.
-    pub file: Arc<dyn AsFd + Send + Sync>,
+    pub file: Arc<dyn SendFile>,
     /// First byte of the range.
     pub position: u64,
     /// Length of the range in bytes.
     pub len: usize,
+}
+
+impl FileSlice {
+    fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+        self.file.descriptor().ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "file without a descriptor"))
+    }
 }
 
 impl fmt::Debug for FileSlice {
@@ -129,7 +141,7 @@ async fn send_file(stream: &TcpStream, slice: &FileSlice, stall_max: Duration) -
     while position < end {
         let step_end = end.min(position.saturating_add(STEP_BYTES as u64));
         if checked_to < step_end {
-            if !resident(slice, position, step_end) {
+            if !resident(slice.descriptor()?, position, step_end) {
                 page_in(slice, position, step_end).await?;
             }
             checked_to = step_end;
@@ -137,7 +149,7 @@ async fn send_file(stream: &TcpStream, slice: &FileSlice, stall_max: Duration) -
         let count = usize::try_from(step_end - position).unwrap_or(STEP_BYTES);
         let sent = progress(stream, stall_max, || {
             let mut from = position;
-            Ok(rustix::fs::sendfile(stream, slice.file.as_fd(), Some(&mut from), count)?)
+            Ok(rustix::fs::sendfile(stream, slice.descriptor()?, Some(&mut from), count)?)
         })
         .await?;
         if sent == 0 {
@@ -167,23 +179,24 @@ async fn progress(
 
 /// Whether the first and the last page of the range are in memory. Between them the kernel's read-ahead has been, or
 /// the sampling errs towards a short stall.
-fn resident(slice: &FileSlice, from: u64, to: u64) -> bool {
+fn resident(file: BorrowedFd<'_>, from: u64, to: u64) -> bool {
     let mut byte = [0u8; 1];
     [from, to.saturating_sub(1)].into_iter().all(|position| {
         let mut buffer = [io::IoSliceMut::new(&mut byte)];
-        let read = rustix::io::preadv2(slice.file.as_fd(), &mut buffer, position, ReadWriteFlags::NOWAIT);
+        let read = rustix::io::preadv2(file, &mut buffer, position, ReadWriteFlags::NOWAIT);
         // A file system without NOWAIT cannot tell; it is asked to send and may stall.
         !matches!(read, Err(Errno::AGAIN))
     })
 }
 
 async fn page_in(slice: &FileSlice, from: u64, to: u64) -> io::Result<()> {
-    let file = Arc::clone(&slice.file);
+    let slice = slice.clone();
     let read_through = move || {
+        let file = slice.descriptor()?;
         let mut scratch = vec![0u8; PAGE_IN_BYTES];
         let mut position = from;
         while position < to {
-            match rustix::io::pread(file.as_fd(), &mut scratch, position) {
+            match rustix::io::pread(file, &mut scratch, position) {
                 Ok(0) => break,
                 Ok(count) => position += count as u64,
                 Err(Errno::INTR) => {}
@@ -201,7 +214,15 @@ mod tests {
 
     use tokio::io::AsyncReadExt as _;
 
+    use std::os::fd::AsFd as _;
+
     use super::*;
+
+    impl SendFile for std::fs::File {
+        fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.as_fd())
+        }
+    }
 
     #[tokio::test]
     async fn bytes_and_file_slices_arrive_in_order() {
@@ -211,7 +232,7 @@ mod tests {
         let content: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&content).unwrap();
-        let file: Arc<dyn AsFd + Send + Sync> = Arc::new(file);
+        let file: Arc<dyn SendFile> = Arc::new(file);
         let slice = |position: u64, len| Part::File(FileSlice { file: Arc::clone(&file), position, len });
         let mut parts = vec![Part::Bytes(Bytes::from_static(b"head")), slice(1000, 2_000_000), slice(7, 0)];
         parts.extend((0..40u8).map(|i| Part::Bytes(Bytes::copy_from_slice(&[i; 3]))));
