@@ -1,0 +1,47 @@
+//! What a visitor sees first: the top folder and the pages a newcomer reads.
+
+use std::collections::BTreeSet;
+use std::path::Component;
+
+use xtask::repository::{ROOT_NAMES, files, root};
+
+#[test]
+fn the_top_folder_holds_only_listed_names() {
+    let found: BTreeSet<String> = files()
+        .unwrap()
+        .iter()
+        .filter_map(|file| match file.components().next() {
+            Some(Component::Normal(name)) => Some(name.to_string_lossy().into_owned()),
+            _ => None,
+        })
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    let extra: Vec<&String> = found.iter().filter(|name| !ROOT_NAMES.contains(&name.as_str())).collect();
+    assert!(extra.is_empty(), "no place in the top folder for {extra:?}");
+}
+
+#[test]
+fn the_pages_a_newcomer_reads_are_there() {
+    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"] {
+        let text = std::fs::read_to_string(root().unwrap().join(page)).unwrap();
+        assert!(text.lines().count() > 5, "{page} is empty");
+    }
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let root = root().unwrap();
+    let mut dead = Vec::new();
+    for (page, text) in xtask::repository::texts("md").unwrap() {
+        for (_, rest) in text.match_indices("](").map(|(at, _)| text.split_at(at + 2)) {
+            let target = rest.split([')', '#', ' ']).next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            if !root.join(page.parent().unwrap()).join(target).exists() {
+                dead.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "\n{}", dead.join("\n"));
+}
