@@ -3,5 +3,6 @@
 
 mod any;
 mod build;
+mod golden;
 mod messages;
 mod schema;
