@@ -1,6 +1,5 @@
 //! Control batches: one record each, written by brokers, skipped by clients, taking offsets all the same.
 
-use bytes::Bytes;
 use chronik_model::{ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 use crate::{BatchBuilder, BuildError, Compression, ProducedBatch, Record, TimestampType};
@@ -99,7 +98,7 @@ impl EndTxnMarker {
 }
 
 /// The first record of a control batch gives its type; `None` where `batch` is not a readable control batch.
-pub fn control_type(batch: &Bytes) -> Option<ControlType> {
+pub fn control_type(batch: &[u8]) -> Option<ControlType> {
     let mut records = crate::records(batch, &crate::Caps::default()).ok()?;
     if !records.header().attributes.is_control() {
         return None;

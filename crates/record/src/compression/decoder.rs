@@ -24,7 +24,7 @@ pub struct Decoder<'a> {
 
 enum Codec<'a> {
     None(&'a [u8]),
-    Gzip(gzip::Reader<'a>),
+    Gzip(Box<gzip::Reader<'a>>),
     Snappy(snappy::Reader<'a>),
     Lz4(Box<FrameDecoder<&'a [u8]>>),
     Zstd(Box<ZstdDecoder<'static, &'a [u8]>>),
@@ -35,7 +35,7 @@ impl<'a> Decoder<'a> {
     pub fn new(compression: Compression, compressed: &'a [u8], caps: &Caps) -> io::Result<Self> {
         let codec = match compression {
             Compression::None => Codec::None(compressed),
-            Compression::Gzip => Codec::Gzip(gzip::Reader::new(compressed)),
+            Compression::Gzip => Codec::Gzip(Box::new(gzip::Reader::new(compressed))),
             Compression::Snappy => Codec::Snappy(snappy::Reader::new(compressed, caps.block_bytes_max)),
             Compression::Lz4 => Codec::Lz4(Box::new(FrameDecoder::new(compressed))),
             Compression::Zstd => {

@@ -22,7 +22,7 @@ fn is_cap(error: &io::Error) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn every_codec_gives_back_what_it_got(plain in prop::collection::vec(any::<u8>(), 0..100_000), repeat in 0usize..4) {
         let plain = plain.repeat(repeat);
