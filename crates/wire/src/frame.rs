@@ -6,12 +6,16 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use thiserror::Error;
 
-use crate::codec::{DecodeError, EncodeError, Message, Reader, Request, Writer};
+use crate::codec::{DECODE_BUDGET_DEFAULT, DecodeError, EncodeError, Message, Reader, Request, Writer};
 use crate::messages::{RequestHeader, ResponseHeader};
 use crate::{ApiKey, ResponseBody};
 
 /// Bytes of the size prefix, which counts what follows it.
 pub const SIZE_BYTES: usize = 4;
+
+/// Memory for elements that a response may take for each byte of its frame. Partitions of a metadata response, the largest
+/// elements in number, take about a fifth of that.
+const RESPONSE_BUDGET_FACTOR: usize = 16;
 
 /// The size prefix announces a frame that must not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -114,8 +118,11 @@ pub fn response_body(api_version: i16, correlation_id: i32, body: &ResponseBody)
 }
 
 /// Reads a response's frame, given without its size prefix: correlation id and body.
+///
+/// The budget grows with the frame: the metadata of a large cluster is no attack, and the caller has bounded the frame.
 pub fn decode_response<R: Request>(frame: Bytes, api_version: i16) -> Result<(i32, R::Response), DecodeError> {
-    let mut r = Reader::new(frame);
+    let budget = DECODE_BUDGET_DEFAULT.max(frame.len().saturating_mul(RESPONSE_BUDGET_FACTOR));
+    let mut r = Reader::with_budget(frame, budget);
     let header = ResponseHeader::decode(&mut r, R::KEY.response_header_version(api_version))?;
     Ok((header.correlation_id, R::Response::decode(&mut r, api_version)?))
 }
