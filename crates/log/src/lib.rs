@@ -1,1 +1,36 @@
-//! One partition's write-ahead log: segments, indexes, recovery, retention, and the Fs seam.
+//! One partition's write-ahead log: segments, indexes, recovery, retention, and the `Fs` seam.
+//!
+//! A log is a directory of segment files that hold record batches exactly as on the wire, and derived files that can each
+//! be deleted and are rebuilt. It is synchronous and has one writer; readers resolve offsets to file regions beside it.
+//! Clocks, threads and scheduling of flushes are the caller's; so is everything between partitions.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod checkpoint;
+mod config;
+pub mod dir;
+pub mod dump;
+mod flush;
+pub mod fs;
+mod index;
+mod leader_epoch;
+mod log;
+mod producer_state;
+mod reader;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
+
+pub use checkpoint::Checkpoint;
+pub use config::LogConfig;
+pub use flush::FlushJob;
+pub use leader_epoch::History as LeaderEpochs;
+pub use log::{AppendError, Appended, Log, LogError, ReplicateError};
+pub use producer_state::ProducerEntry;
+pub use reader::{AbortedTransaction, Bounds, LogReader, LogSlice, ReadBound, ReadError, TimestampAndOffset};
+pub use recovery::{Recovered, RecoveryError};
+pub use retention::DeletedSegment;
+pub use scan::Reason;
+pub use segment::Damage;

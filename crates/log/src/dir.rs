@@ -1,0 +1,313 @@
+//! The data directory: who uses it, whose it is, and where things lie in it.
+//!
+//! ```text
+//! DATA/.lock                         held while a process uses the directory
+//! DATA/meta.properties               format version, cluster id, node id
+//! DATA/checkpoint, DATA/clean-stop   see `checkpoint`
+//! DATA/metadata/                     the controller's log
+//! DATA/wal/<topic>/<partition>/      a partition's log
+//! DATA/wal/<topic>.<topic id>-delete leftovers of a deletion, removed at start
+//! ```
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chronik_model::{NodeId, TopicId, TopicPartition, Uuid};
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::fs::{Durability, File, Fs, read_small_file, replace_file};
+
+/// The format this code reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+const LOCK_FILE: &str = ".lock";
+const META_FILE: &str = "meta.properties";
+const WAL_DIR: &str = "wal";
+const METADATA_DIR: &str = "metadata";
+const DELETE_SUFFIX: &str = "-delete";
+
+/// The data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirError {
+    /// Another process uses it.
+    #[error("data directory {} is in use by another process; stop it or choose another directory", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It belongs to a later version.
+    #[error("data directory {} has format {found}, this version reads up to {known}; use a newer version", path.display())]
+    NewerFormat {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The latest format this code knows.
+        known: u32,
+    },
+    /// It belongs to another node.
+    #[error("data directory {} belongs to node {found}, not to node {wanted}; start with that node id or another directory", path.display())]
+    OtherNode {
+        /// The directory.
+        path: PathBuf,
+        /// Its node.
+        found: NodeId,
+        /// The node that wants it.
+        wanted: NodeId,
+    },
+    /// Its identity file cannot be understood.
+    #[error("{} is damaged: {what}", path.display())]
+    BadIdentity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// It cannot be read or written.
+    #[error("cannot use data directory: {} cannot be {action}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+/// An open data directory; the lock is held until this is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    fs: Arc<dyn Fs>,
+    root: PathBuf,
+    cluster_id: Uuid,
+    node_id: NodeId,
+    created: bool,
+    _lock: Arc<dyn File>,
+}
+
+impl DataDir {
+    /// Takes a directory for a node. One without an identity gets `new_cluster_id`; one with a later format, another node
+    /// or another user is left exactly as it is.
+    pub fn open(fs: Arc<dyn Fs>, root: PathBuf, node_id: NodeId, new_cluster_id: Uuid) -> Result<Self, DirError> {
+        let io_error = |path: &Path, action: &'static str| {
+            let path = path.to_owned();
+            move |source| DirError::Io { path, action, source }
+        };
+        let meta = root.join(META_FILE);
+        // Read first: nothing is created in a directory that turns out to be somebody else's.
+        let identity = Self::read_identity(&*fs, &root, node_id)?;
+        fs.create_dir_all(&root).map_err(io_error(&root, "created"))?;
+        let lock_path = root.join(LOCK_FILE);
+        let lock = fs.lock(&lock_path).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => DirError::InUse { path: root.clone() },
+            _ => DirError::Io { path: lock_path, action: "locked", source },
+        })?;
+        // Again under the lock: another process may have made it meanwhile.
+        let identity = match identity {
+            Some(identity) => Some(identity),
+            None => Self::read_identity(&*fs, &root, node_id)?,
+        };
+        let created = identity.is_none();
+        let cluster_id = match identity {
+            Some(cluster_id) => cluster_id,
+            None => {
+                let text = format!("version={FORMAT_VERSION}\ncluster.id={new_cluster_id}\nnode.id={node_id}\n");
+                replace_file(&*fs, &meta, text.as_bytes(), Durability::Durable).map_err(io_error(&meta, "written"))?;
+                if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                    fs.sync_dir(parent).map_err(io_error(parent, "synced"))?;
+                }
+                new_cluster_id
+            }
+        };
+        for dir in [root.join(WAL_DIR), root.join(METADATA_DIR)] {
+            fs.create_dir_all(&dir).map_err(io_error(&dir, "created"))?;
+        }
+        fs.sync_dir(&root).map_err(io_error(&root, "synced"))?;
+        Ok(Self { fs, root, cluster_id, node_id, created, _lock: lock })
+    }
+
+    fn read_identity(fs: &dyn Fs, root: &Path, wanted: NodeId) -> Result<Option<Uuid>, DirError> {
+        let path = root.join(META_FILE);
+        let bytes =
+            read_small_file(fs, &path).map_err(|source| DirError::Io { path: path.clone(), action: "read", source })?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let bad = |what| DirError::BadIdentity { path: path.clone(), what };
+        let text = std::str::from_utf8(&bytes).map_err(|_| bad("not text"))?;
+        let mut values = BTreeMap::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let (key, value) = line.split_once('=').ok_or_else(|| bad("a line without '='"))?;
+            values.insert(key.trim(), value.trim());
+        }
+        let version: u32 = parsed(&values, "version").ok_or_else(|| bad("no usable version"))?;
+        if version > FORMAT_VERSION {
+            return Err(DirError::NewerFormat { path: root.to_owned(), found: version, known: FORMAT_VERSION });
+        }
+        let node_id = NodeId::new(parsed(&values, "node.id").ok_or_else(|| bad("no usable node.id"))?);
+        if node_id != wanted {
+            return Err(DirError::OtherNode { path: root.to_owned(), found: node_id, wanted });
+        }
+        parsed(&values, "cluster.id").map(Some).ok_or_else(|| bad("no usable cluster.id"))
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The file system it lies on.
+    pub fn fs(&self) -> &Arc<dyn Fs> {
+        &self.fs
+    }
+
+    /// The cluster it belongs to.
+    pub fn cluster_id(&self) -> Uuid {
+        self.cluster_id
+    }
+
+    /// The node it belongs to.
+    pub fn node_id(&self) -> NodeId {
+        self.node_id
+    }
+
+    /// Whether this call gave the directory its identity.
+    pub fn created(&self) -> bool {
+        self.created
+    }
+
+    /// Where the partitions' logs lie.
+    pub fn wal_dir(&self) -> PathBuf {
+        self.root.join(WAL_DIR)
+    }
+
+    /// Where the controller's log lies.
+    pub fn metadata_dir(&self) -> PathBuf {
+        self.root.join(METADATA_DIR)
+    }
+
+    /// Where a topic's partitions lie.
+    pub fn topic_dir(&self, topic: &str) -> PathBuf {
+        self.wal_dir().join(topic)
+    }
+
+    /// Where a partition's log lies.
+    pub fn partition_dir(&self, tp: &TopicPartition) -> PathBuf {
+        self.topic_dir(&tp.topic).join(tp.partition.to_string())
+    }
+
+    /// The partitions that have a directory, leftovers of deletions not counted.
+    pub fn partitions(&self) -> Result<Vec<TopicPartition>, DirError> {
+        let mut partitions = Vec::new();
+        for topic in self.list(&self.wal_dir())? {
+            if topic.ends_with(DELETE_SUFFIX) {
+                continue;
+            }
+            let name: Arc<str> = topic.as_str().into();
+            for partition in self.list(&self.topic_dir(&topic))? {
+                if let Ok(number) = i32::from_str(&partition)
+                    && number >= 0
+                    && number.to_string() == partition
+                {
+                    partitions.push(TopicPartition::new(Arc::clone(&name), number));
+                }
+            }
+        }
+        partitions.sort();
+        Ok(partitions)
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<String>, DirError> {
+        let entries = self.fs.read_dir(dir).map_err(|source| self.error(dir, "listed", source))?;
+        Ok(entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name).collect())
+    }
+
+    fn error(&self, path: &Path, action: &'static str, source: io::Error) -> DirError {
+        DirError::Io { path: path.to_owned(), action, source }
+    }
+
+    /// Renames a topic's directory out of the way, durably: from now on its name is free and its files are gone for every
+    /// later start. Returns the directory to give to [`DataDir::remove`]; `None` where there is none.
+    pub fn stage_topic_deletion(&self, topic: &str, id: TopicId) -> Result<Option<PathBuf>, DirError> {
+        let staged = self.wal_dir().join(format!("{topic}.{id}{DELETE_SUFFIX}"));
+        self.stage(&self.topic_dir(topic), staged)
+    }
+
+    /// The same for one partition.
+    pub fn stage_partition_deletion(&self, tp: &TopicPartition, id: TopicId) -> Result<Option<PathBuf>, DirError> {
+        let staged = self.wal_dir().join(format!("{}-{}.{id}{DELETE_SUFFIX}", tp.topic, tp.partition));
+        self.stage(&self.partition_dir(tp), staged)
+    }
+
+    fn stage(&self, dir: &Path, staged: PathBuf) -> Result<Option<PathBuf>, DirError> {
+        if !self.fs.exists(dir).map_err(|source| self.error(dir, "looked up", source))? {
+            let left = self.fs.exists(&staged).map_err(|source| self.error(&staged, "looked up", source))?;
+            return Ok(left.then_some(staged));
+        }
+        self.fs.rename(dir, &staged).map_err(|source| self.error(dir, "renamed", source))?;
+        for dir in [dir.parent(), staged.parent()].into_iter().flatten() {
+            self.fs.sync_dir(dir).map_err(|source| self.error(dir, "synced", source))?;
+        }
+        Ok(Some(staged))
+    }
+
+    /// Removes a staged directory.
+    pub fn remove(&self, staged: &Path) -> Result<(), DirError> {
+        match self.fs.remove_dir_all(staged) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(self.error(staged, "removed", source)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what interrupted deletions left; returns how many directories that were.
+    pub fn remove_leftovers(&self) -> Result<usize, DirError> {
+        let wal = self.wal_dir();
+        let leftovers: Vec<_> = self.list(&wal)?.into_iter().filter(|name| name.ends_with(DELETE_SUFFIX)).collect();
+        for name in &leftovers {
+            self.remove(&wal.join(name))?;
+        }
+        Ok(leftovers.len())
+    }
+
+    /// Whether the last stop was clean; the marker is gone when this returns.
+    pub fn take_clean_stop(&self) -> Result<bool, DirError> {
+        checkpoint::take_clean_stop(&*self.fs, &self.root)
+            .map_err(|source| self.error(&self.root.join(checkpoint::CLEAN_STOP_FILE), "removed", source))
+    }
+
+    /// Says that the stop was clean.
+    pub fn mark_clean_stop(&self) -> Result<(), DirError> {
+        checkpoint::mark_clean_stop(&*self.fs, &self.root)
+            .map_err(|source| self.error(&self.root.join(checkpoint::CLEAN_STOP_FILE), "written", source))
+    }
+
+    /// Every partition's checkpoint; empty where the file is missing or damaged, so that everything is scanned.
+    pub fn read_checkpoint(&self) -> Result<BTreeMap<TopicPartition, Checkpoint>, DirError> {
+        let read = checkpoint::read(&*self.fs, &self.root);
+        Ok(read
+            .map_err(|source| self.error(&self.root.join(checkpoint::CHECKPOINT_FILE), "read", source))?
+            .unwrap_or_default())
+    }
+
+    /// Replaces every partition's checkpoint; durable when this returns.
+    pub fn write_checkpoint<'a>(
+        &self,
+        partitions: impl IntoIterator<Item = (&'a TopicPartition, &'a Checkpoint)>,
+    ) -> Result<(), DirError> {
+        checkpoint::write(&*self.fs, &self.root, partitions)
+            .map_err(|source| self.error(&self.root.join(checkpoint::CHECKPOINT_FILE), "written", source))
+    }
+
+    /// Makes everything in the directory durable.
+    pub fn sync_all(&self) -> Result<(), DirError> {
+        self.fs.sync_all(&self.root).map_err(|source| self.error(&self.root, "synced", source))
+    }
+}
+
+fn parsed<T: FromStr>(values: &BTreeMap<&str, &str>, key: &str) -> Option<T> {
+    values.get(key)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

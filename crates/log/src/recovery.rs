@@ -1,0 +1,663 @@
+//! Opening a log: what a checkpoint vouches for is taken as it is, everything behind it is verified batch by batch.
+//!
+//! A batch counts if its header, checksum, offset and leader epoch fit. Where one does not, a valid batch behind it tells
+//! damage from a torn tail: damage is kept, reported and never served; a torn tail of the last segment is cut. Nothing
+//! durable is ever cut: where bytes below the recovery point are missing, their offsets stay taken.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chronik_model::{LeaderEpoch, Offset, Timestamp, TopicPartition};
+use chronik_record::BatchHeader;
+use parking_lot::{Mutex, RwLock};
+
+use crate::checkpoint::{Checkpoint, checked_text, with_checksum};
+use crate::config::LogConfig;
+use crate::flush::{Pending, Unsynced};
+use crate::fs::{Durability, File, Fs, read_small_file, replace_file};
+use crate::leader_epoch::{self, History};
+use crate::log::{Log, Parts};
+use crate::producer_state::Producers;
+use crate::reader::{Hints, Mark, ReadError, Shared, View};
+use crate::scan::{Reason, Resync, SCAN_WINDOW_BYTES, Window, resync};
+use crate::segment::{
+    DAMAGE_SUFFIX, DELETED_SUFFIX, Damage, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, parse_name,
+    remove_if_there,
+};
+
+/// What opening a log found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Bytes that were verified.
+    pub scanned_bytes: u64,
+    /// Bytes of a torn tail that were cut.
+    pub truncated_bytes: u64,
+    /// Ranges that cannot be served.
+    pub damage: Vec<Damage>,
+    /// Whether the log holds bytes that are perhaps not durable: the caller syncs the file system once for all logs, then
+    /// calls [`Log::synced_all`].
+    pub needs_sync: bool,
+}
+
+/// A log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The disk failed.
+    #[error("cannot read or repair {}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Bytes behind damage look like batches so often that none can be told from the others within bounds.
+    #[error("cannot tell where {} continues behind the damage at position {position}", file.display())]
+    Undecided {
+        /// The file.
+        file: PathBuf,
+        /// Where the damage begins.
+        position: u64,
+    },
+    /// The log could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Where verification begins.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    number: usize,
+    position: u64,
+    offset: Offset,
+    heads_sum: u32,
+}
+
+/// What the scan of one segment found.
+#[derive(Debug)]
+struct Scanned {
+    end_position: u64,
+    end_offset: Offset,
+    batches: u64,
+    torn: Option<Reason>,
+    heads_sum: u32,
+}
+
+struct Recovery {
+    place: Arc<Place>,
+    config: LogConfig,
+    segments: Vec<Arc<Segment>>,
+    snapshots: Vec<Offset>,
+    producers: Producers,
+    epochs: History,
+    epochs_on_file: Option<History>,
+    found: Recovered,
+    pending: Pending,
+}
+
+impl Log {
+    /// Opens a log. `from` is the partition's last checkpoint, `clean` whether the last stop was clean, `now` the time
+    /// that expires producers. No file is synced.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        tp: TopicPartition,
+        config: LogConfig,
+        from: Option<Checkpoint>,
+        clean: bool,
+        now: Timestamp,
+    ) -> Result<(Self, Recovered), RecoveryError> {
+        let place = Arc::new(Place { fs, dir, partition: tp.partition.get() });
+        let mut recovery = Recovery {
+            place,
+            config,
+            segments: Vec::new(),
+            snapshots: Vec::new(),
+            producers: Producers::default(),
+            epochs: History::default(),
+            epochs_on_file: None,
+            found: Recovered::default(),
+            pending: Pending::default(),
+        };
+        recovery.list(from)?;
+        recovery.run(tp, from, clean, now)
+    }
+}
+
+impl Recovery {
+    fn io<T>(&self, file: &Path, result: io::Result<T>) -> Result<T, RecoveryError> {
+        result.map_err(|source| RecoveryError::Io { file: file.to_owned(), source })
+    }
+
+    /// Finds the segments and snapshots, and removes what an interrupted deletion or replacement left.
+    fn list(&mut self, from: Option<Checkpoint>) -> Result<(), RecoveryError> {
+        let (fs, dir) = (Arc::clone(&self.place.fs), self.place.dir.clone());
+        let entries = match fs.read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.io(&dir, fs.create_dir_all(&dir))?;
+                for dir in dir.ancestors().take(3).filter(|dir| !dir.as_os_str().is_empty()) {
+                    self.pending.add(Unsynced::Dir(dir.to_owned()));
+                }
+                Vec::new()
+            }
+            other => self.io(&dir, other)?,
+        };
+        let mut bases = Vec::new();
+        for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
+            let path = dir.join(&entry.name);
+            if entry.name.ends_with(".tmp") {
+                self.io(&path, remove_if_there(&*fs, &path))?;
+                continue;
+            }
+            match parse_name(&entry.name) {
+                Some((partition, _, _)) if partition != self.place.partition => {}
+                Some((_, base, LOG_SUFFIX)) => bases.push(base),
+                Some((_, base, SNAPSHOT_SUFFIX)) => self.snapshots.push(base),
+                Some((_, _, suffix)) if suffix.ends_with(DELETED_SUFFIX) => {
+                    self.io(&path, remove_if_there(&*fs, &path))?;
+                }
+                _ => {}
+            }
+        }
+        bases.sort();
+        self.snapshots.sort();
+        let interval = u64::from(self.config.index_interval_bytes);
+        for base in bases {
+            let path = self.place.path(base, LOG_SUFFIX);
+            let size = self.io(&path, fs.file_len(&path))?;
+            let segment = Arc::new(Segment::existing(Arc::clone(&self.place), base, size, interval));
+            self.segments.push(segment);
+        }
+        if self.segments.is_empty() {
+            let base = from.map_or(Offset::ZERO, |from| from.recovery_point.max(from.log_start));
+            self.begin_segment(base)?;
+            if let Some(from) = from.filter(|from| from.recovery_point > from.log_start) {
+                let file = self.place.path(from.log_start, LOG_SUFFIX);
+                let (offset, offset_end) = (from.log_start, from.recovery_point);
+                self.found.damage.push(Damage {
+                    file,
+                    position: 0,
+                    position_end: 0,
+                    offset,
+                    offset_end,
+                    reason: Reason::Missing,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_segment(&mut self, base: Offset) -> Result<(), RecoveryError> {
+        let path = self.place.path(base, LOG_SUFFIX);
+        let interval = u64::from(self.config.index_interval_bytes);
+        let (segment, _) = self.io(&path, Segment::create(Arc::clone(&self.place), base, interval))?;
+        self.segments.push(Arc::new(segment));
+        self.pending.add(Unsynced::Dir(self.place.dir.clone()));
+        Ok(())
+    }
+
+    fn run(
+        mut self,
+        tp: TopicPartition,
+        from: Option<Checkpoint>,
+        clean: bool,
+        now: Timestamp,
+    ) -> Result<(Log, Recovered), RecoveryError> {
+        self.load_damage()?;
+        let start = self.start(from);
+        self.load_epochs(start)?;
+        if from.is_none_or(|from| from.producer_snapshot.is_some() || start.offset < from.recovery_point) {
+            self.producers = producers_at(
+                &self.place,
+                self.segments.get(..=start.number).unwrap_or_default(),
+                &mut self.snapshots,
+                start.offset,
+            )?;
+        }
+        let scans = self.scan_all(start)?;
+        let (mut log_end, mut heads_sum) = self.resolve(start, scans, from)?;
+
+        let first = self.segments.first().map_or(Offset::ZERO, |segment| segment.base_offset);
+        let log_start = from.map_or(first, |from| from.log_start.max(first));
+        if log_start > log_end {
+            self.begin_segment(log_start)?;
+            (log_end, heads_sum) = (log_start, 0);
+        }
+        self.finish_epochs(log_start, log_end)?;
+        let active = match self.segments.last() {
+            Some(active) => Arc::clone(active),
+            None => {
+                return Err(RecoveryError::Io { file: self.place.dir.clone(), source: io::ErrorKind::NotFound.into() });
+            }
+        };
+        self.producers.expire(now, self.config.producer_id_expiration);
+        let high_watermark = from.map_or(log_start, |from| from.high_watermark).clamp(log_start, log_end);
+        let end = Mark { offset: log_end, segment: active.base_offset, position: active.size() };
+        let begin = self.segments.get(start.number).map_or(end, |segment| Mark {
+            offset: start.offset,
+            segment: segment.base_offset,
+            position: start.position,
+        });
+        let unverified = self.found.scanned_bytes > 0 || self.found.truncated_bytes > 0 || (!clean && from.is_none());
+        let durable = if unverified { begin } else { end };
+        let durable_heads_sum = if unverified { start.heads_sum } else { heads_sum };
+        self.found.needs_sync = durable.offset < log_end || !self.pending.is_empty();
+        let last_stable = self.producers.first_unstable(high_watermark).unwrap_or(high_watermark);
+        let view = View {
+            log_start,
+            last_stable: last_stable.clamp(log_start, high_watermark),
+            high_watermark,
+            log_end,
+            segments: self.segments,
+            high_watermark_mark: None,
+            epochs: self.epochs,
+            offline: false,
+        };
+        let shared = Shared { place: self.place, tp, view: RwLock::new(view), hints: Mutex::new(Hints::default()) };
+        let log = Log::assemble(Parts {
+            shared: Arc::new(shared),
+            config: self.config,
+            active,
+            heads_sum,
+            producers: self.producers,
+            snapshots: self.snapshots,
+            durable,
+            durable_heads_sum,
+            pending: self.pending,
+        });
+        Ok((log, self.found))
+    }
+
+    /// The place behind everything the checkpoint vouches for.
+    fn start(&self, from: Option<Checkpoint>) -> Start {
+        let at = |number: usize| Start {
+            number,
+            position: 0,
+            offset: self.segments.get(number).map_or(Offset::ZERO, |segment| segment.base_offset),
+            heads_sum: 0,
+        };
+        let Some(from) = from else { return at(0) };
+        let named = self.segments.iter().position(|segment| segment.base_offset == from.segment);
+        match named.and_then(|number| self.segments.get(number).map(|segment| (number, segment))) {
+            Some((number, segment))
+                if from.position <= segment.size() && from.recovery_point >= segment.base_offset =>
+            {
+                Start { number, position: from.position, offset: from.recovery_point, heads_sum: from.heads_sum }
+            }
+            _ => {
+                let after = self.segments.partition_point(|segment| segment.base_offset <= from.recovery_point);
+                at(after.saturating_sub(1))
+            }
+        }
+    }
+
+    // ---- scanning -------------------------------------------------------------------------------------------------
+
+    fn scan_all(&mut self, start: Start) -> Result<Vec<Scanned>, RecoveryError> {
+        let mut scans = Vec::new();
+        let mut buf = Vec::new();
+        for number in start.number..self.segments.len() {
+            let Some(segment) = self.segments.get(number).map(Arc::clone) else { break };
+            let at = if number == start.number {
+                start
+            } else {
+                Start { number, position: 0, offset: segment.base_offset, heads_sum: 0 }
+            };
+            if at.position == segment.size() {
+                scans.push(Scanned {
+                    end_position: at.position,
+                    end_offset: at.offset,
+                    batches: 0,
+                    torn: None,
+                    heads_sum: at.heads_sum,
+                });
+                continue;
+            }
+            buf.resize(SCAN_WINDOW_BYTES, 0);
+            let path = segment.path(LOG_SUFFIX);
+            let file = self.io(&path, segment.file())?;
+            self.pending.add(Unsynced::File(Arc::clone(&file)));
+            if at.position == 0 {
+                segment.restart_tables();
+                segment.cut_damage(0);
+            } else {
+                self.io(&path, segment.continue_tables(at.position, at.offset))?;
+                segment.cut_damage(at.position);
+            }
+            self.found.scanned_bytes += segment.size() - at.position;
+            scans.push(self.scan(&segment, &*file, at, &mut buf)?);
+        }
+        Ok(scans)
+    }
+
+    fn scan(
+        &mut self,
+        segment: &Segment,
+        file: &dyn File,
+        at: Start,
+        buf: &mut [u8],
+    ) -> Result<Scanned, RecoveryError> {
+        let path = segment.path(LOG_SUFFIX);
+        let mut window = Window::new(file, buf, segment.size());
+        let mut scanned = Scanned {
+            end_position: at.position,
+            end_offset: at.offset,
+            batches: 0,
+            torn: None,
+            heads_sum: at.heads_sum,
+        };
+        while scanned.end_position < window.end() {
+            let (position, expected) = (scanned.end_position, scanned.end_offset);
+            let checked = self.io(&path, self.check(&mut window, position, expected))?;
+            let reason = match checked {
+                Ok(header) => {
+                    self.io(&path, segment.note(&header, position))?;
+                    let sum = self.io(&path, window.crc(scanned.heads_sum, position, position + 21))?;
+                    scanned.heads_sum = sum.unwrap_or(scanned.heads_sum);
+                    self.producers.note(&header);
+                    self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                    scanned.end_position += header.size_bytes() as u64;
+                    scanned.end_offset = header.next_offset();
+                    scanned.batches += 1;
+                    continue;
+                }
+                Err(reason) => reason,
+            };
+            let latest = self.epochs.latest().unwrap_or(LeaderEpoch::ZERO);
+            let (position_end, offset_end) = match self.io(&path, resync(&mut window, position, expected, latest))? {
+                Resync::Undecided => return Err(RecoveryError::Undecided { file: path, position }),
+                Resync::Found { position, header } => (position, header.base_offset),
+                Resync::End => match self.io(&path, sound_header(&mut window, position))? {
+                    // The records are whole, only the fields outside the checksum are wrong: no torn write looks so.
+                    Some(header) => {
+                        let count = i64::from(header.last_offset_delta) + 1;
+                        (position + header.size_bytes() as u64, expected.checked_add(count).unwrap_or(expected))
+                    }
+                    None => {
+                        scanned.torn = Some(reason);
+                        break;
+                    }
+                },
+            };
+            self.report(
+                segment,
+                Damage { file: path.clone(), position, position_end, offset: expected, offset_end, reason },
+            );
+            scanned.end_position = position_end;
+            scanned.end_offset = offset_end;
+            scanned.batches += 1;
+        }
+        Ok(scanned)
+    }
+
+    /// The header at a position, if the batch there continues the log.
+    fn check(
+        &self,
+        window: &mut Window<'_>,
+        position: u64,
+        expected: Offset,
+    ) -> io::Result<Result<BatchHeader, Reason>> {
+        let header = match window.header_at(position)? {
+            Ok(header) => header,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if !window.crc_is_valid(position, &header)? {
+            return Ok(Err(Reason::Checksum));
+        }
+        if header.base_offset != expected {
+            return Ok(Err(Reason::BaseOffset { expected, found: header.base_offset }));
+        }
+        let found = header.partition_leader_epoch;
+        let before = self.epochs.latest().unwrap_or(LeaderEpoch::NONE);
+        let known = match &self.epochs_on_file {
+            Some(on_file) => on_file.epoch_of(expected) == Some(found),
+            None => found >= before,
+        };
+        Ok(if known { Ok(header) } else { Err(Reason::LeaderEpoch { before, found }) })
+    }
+
+    fn report(&mut self, segment: &Segment, damage: Damage) {
+        segment.add_damage(damage.clone());
+        self.found.damage.push(damage);
+    }
+
+    // ---- resolving ------------------------------------------------------------------------------------------------
+
+    /// Decides about what lies between and behind the scanned parts. Returns the log end and the active segment's sum.
+    fn resolve(
+        &mut self,
+        start: Start,
+        mut scans: Vec<Scanned>,
+        from: Option<Checkpoint>,
+    ) -> Result<(Offset, u32), RecoveryError> {
+        let durable = from.map_or(Offset::ZERO, |from| from.recovery_point);
+        // Segments without a batch behind a torn one were begun by the process that died.
+        while let [.., before, last] = scans.as_slice() {
+            let base = self.segments.last().map_or(Offset::ZERO, |segment| segment.base_offset);
+            let continues = before.torn.is_none() && before.end_offset == base;
+            if last.batches > 0 || continues || base <= durable {
+                break;
+            }
+            scans.pop();
+            if let Some(segment) = self.segments.pop() {
+                self.found.truncated_bytes += segment.size();
+                let path = segment.path(LOG_SUFFIX);
+                self.io(&path, segment.rename_deleted().and_then(|()| segment.remove_deleted()))?;
+                self.pending.add(Unsynced::Dir(self.place.dir.clone()));
+            }
+        }
+        let last = scans.len().saturating_sub(1);
+        let mut end = (start.offset, start.heads_sum);
+        for (at, scanned) in scans.into_iter().enumerate() {
+            let Some(segment) = self.segments.get(start.number + at).map(Arc::clone) else { break };
+            let next_base = self.segments.get(start.number + at + 1).map(|next| next.base_offset);
+            end = self.resolve_one(&segment, scanned, next_base, durable, at == last)?;
+        }
+        if end.0 < durable {
+            self.begin_segment(durable)?;
+            end = (durable, 0);
+        }
+        self.save_damage()?;
+        Ok(end)
+    }
+
+    fn resolve_one(
+        &mut self,
+        segment: &Segment,
+        scanned: Scanned,
+        next_base: Option<Offset>,
+        durable: Offset,
+        last: bool,
+    ) -> Result<(Offset, u32), RecoveryError> {
+        let path = segment.path(LOG_SUFFIX);
+        let missing_to = if last { durable } else { next_base.unwrap_or(durable) };
+        let size = segment.size();
+        if scanned.end_offset < missing_to {
+            // Offsets up to there are taken: the bytes stay as they are, and cannot be served.
+            self.report(
+                segment,
+                Damage {
+                    file: path.clone(),
+                    position: scanned.end_position,
+                    position_end: size,
+                    offset: scanned.end_offset,
+                    offset_end: missing_to,
+                    reason: scanned.torn.unwrap_or(Reason::Missing),
+                },
+            );
+        } else if scanned.end_position < size {
+            let file = self.io(&path, segment.file())?;
+            self.io(&path, file.set_len(scanned.end_position))?;
+            self.found.truncated_bytes += size - scanned.end_position;
+            segment.set_size(scanned.end_position);
+            self.io(&path, remove_if_there(&*self.place.fs, &segment.path(SUM_SUFFIX)))?;
+        }
+        if !last && scanned.batches > 0 {
+            self.io(&path, segment.spill(true))?;
+        }
+        Ok((scanned.end_offset, scanned.heads_sum))
+    }
+
+    // ---- derived files --------------------------------------------------------------------------------------------
+
+    fn load_epochs(&mut self, start: Start) -> Result<(), RecoveryError> {
+        let path = self.place.dir.join(leader_epoch::FILE);
+        let read = match read_small_file(&*self.place.fs, &path) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+            other => self.io(&path, other)?,
+        };
+        self.epochs_on_file = read.and_then(|bytes| History::decode(&bytes));
+        match &self.epochs_on_file {
+            Some(on_file) => self.epochs = on_file.clone(),
+            None => {
+                for segment in self.segments.get(..=start.number).unwrap_or_default() {
+                    if segment.size() == 0 {
+                        continue;
+                    }
+                    let file = segment.file().map_err(|error| segment.io(error))?;
+                    let epochs = &mut self.epochs;
+                    let walked = segment.walk(&*file, 0, segment.size(), |_, header| {
+                        let below = header.base_offset < start.offset;
+                        if below {
+                            epochs.assign(header.partition_leader_epoch, header.base_offset);
+                        }
+                        below
+                    });
+                    ignore_damage(walked)?;
+                }
+            }
+        }
+        self.epochs.truncate_from_end(start.offset);
+        Ok(())
+    }
+
+    fn finish_epochs(&mut self, log_start: Offset, log_end: Offset) -> Result<(), RecoveryError> {
+        self.epochs.truncate_from_end(log_end);
+        self.epochs.truncate_from_start(log_start);
+        let unchanged = match &self.epochs_on_file {
+            Some(on_file) => *on_file == self.epochs,
+            None => self.epochs == History::default(),
+        };
+        if !unchanged {
+            let path = self.place.dir.join(leader_epoch::FILE);
+            self.io(&path, replace_file(&*self.place.fs, &path, &self.epochs.encode(), Durability::Visible))?;
+            self.pending.add(Unsynced::Dir(self.place.dir.clone()));
+        }
+        Ok(())
+    }
+
+    /// Known damage below the recovery point, from its side files.
+    fn load_damage(&mut self) -> Result<(), RecoveryError> {
+        for segment in self.segments.clone() {
+            let path = segment.path(DAMAGE_SUFFIX);
+            let Ok(Some(bytes)) = read_small_file(&*self.place.fs, &path) else { continue };
+            for damage in decode_damage(&segment, &bytes).unwrap_or_default() {
+                segment.add_damage(damage);
+            }
+        }
+        Ok(())
+    }
+
+    fn save_damage(&mut self) -> Result<(), RecoveryError> {
+        for segment in self.segments.clone() {
+            let (damage, path) = (segment.damage(), segment.path(DAMAGE_SUFFIX));
+            if !damage.is_empty() {
+                self.io(&path, replace_file(&*self.place.fs, &path, &encode_damage(&damage), Durability::Visible))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The header of a batch whose checksum fits, whatever its offset and epoch say.
+fn sound_header(window: &mut Window<'_>, position: u64) -> io::Result<Option<BatchHeader>> {
+    match window.header_at(position)? {
+        Ok(header) if window.crc_is_valid(position, &header)? => Ok(Some(header)),
+        _ => Ok(None),
+    }
+}
+
+fn ignore_damage(result: Result<(), ReadError>) -> Result<(), ReadError> {
+    match result {
+        Err(ReadError::Damaged(_)) => Ok(()),
+        other => other,
+    }
+}
+
+/// The producer state as of `end`: the newest snapshot that is not later, and the headers behind it. Snapshots that turn
+/// out to be unreadable leave the list.
+pub(crate) fn producers_at(
+    place: &Place,
+    segments: &[Arc<Segment>],
+    snapshots: &mut Vec<Offset>,
+    end: Offset,
+) -> Result<Producers, ReadError> {
+    let mut producers = Producers::default();
+    let mut from = Offset::ZERO;
+    for offset in snapshots.clone().into_iter().rev().filter(|offset| *offset <= end) {
+        let path = place.path(offset, SNAPSHOT_SUFFIX);
+        let bytes = match read_small_file(&*place.fs, &path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+            Err(source) => return Err(ReadError::Io { file: path, source }),
+        };
+        match bytes.and_then(|bytes| Producers::decode(&bytes, offset)) {
+            Some(found) => {
+                (producers, from) = (found, offset);
+                break;
+            }
+            None => snapshots.retain(|known| *known != offset),
+        }
+    }
+    for (number, segment) in segments.iter().enumerate() {
+        let ends_before = segments.get(number + 1).is_some_and(|next| next.base_offset <= from);
+        if ends_before || segment.base_offset >= end || segment.size() == 0 {
+            continue;
+        }
+        let file = segment.file().map_err(|error| segment.io(error))?;
+        let position = match segment.find(from, segment.size()) {
+            Ok(found) => found.map(|found| found.position),
+            Err(ReadError::Damaged(damage)) => Some(damage.position_end),
+            Err(error) => return Err(error),
+        };
+        let Some(position) = position else { continue };
+        ignore_damage(segment.walk(&*file, position, segment.size(), |_, header| {
+            let below = header.base_offset < end;
+            if below && header.base_offset >= from {
+                producers.note(header);
+            }
+            below
+        }))?;
+    }
+    Ok(producers)
+}
+
+fn encode_damage(ranges: &[Damage]) -> Vec<u8> {
+    let mut text = String::from("chronik-damage 1\n");
+    for range in ranges {
+        text.push_str(&format!("{} {} {} {}\n", range.position, range.position_end, range.offset, range.offset_end));
+    }
+    with_checksum(text)
+}
+
+fn decode_damage(segment: &Segment, bytes: &[u8]) -> Option<Vec<Damage>> {
+    let mut ranges = Vec::new();
+    let mut lines = checked_text(bytes)?.lines();
+    if lines.next()? != "chronik-damage 1" {
+        return None;
+    }
+    for line in lines {
+        let mut fields = line.split(' ');
+        let mut next = || fields.next()?.parse::<i64>().ok();
+        let (position, position_end, offset, offset_end) = (next()?, next()?, next()?, next()?);
+        ranges.push(Damage {
+            file: segment.path(LOG_SUFFIX),
+            position: u64::try_from(position).ok()?,
+            position_end: u64::try_from(position_end).ok()?,
+            offset: Offset::new(offset),
+            offset_end: Offset::new(offset_end),
+            reason: Reason::KnownDamage,
+        });
+    }
+    Some(ranges)
+}
