@@ -182,7 +182,7 @@ impl GroupShard {
                     let offsets = group.offsets.iter().map(|(topic, partition, _)| (topic.to_owned(), partition));
                     let offsets = offsets.collect();
                     turn.counters.offsets_deleted += group.offsets.count() as u64;
-                    append = remove_group(&mut turn, group, offsets).unwrap_or(append);
+                    append = remove_group(&mut turn, group, offsets, "deleted by request").unwrap_or(append);
                     groups.remove(group_id.as_str());
                     None
                 }
@@ -263,7 +263,7 @@ impl GroupShard {
             let expired = expired.unwrap_or_default();
             turn.counters.offsets_expired += expired.len() as u64;
             if expired.len() == group.offsets.count() && group.classic.is_vacant() {
-                remove_group(&mut turn, group, expired);
+                remove_group(&mut turn, group, expired, "nobody is in it and its offsets have expired");
                 return false;
             }
             remove_offsets(&mut turn, group, expired);
@@ -326,8 +326,9 @@ fn remove_offsets(turn: &mut Turn<'_>, group: &mut Group, offsets: Vec<(String, 
 
 /// The records that take a group out of the log: its offsets first, so that a log cut between them still has the group.
 /// The caller takes it out of memory.
-fn remove_group(turn: &mut Turn<'_>, group: &Group, offsets: Vec<(String, i32)>) -> Option<AppendToken> {
+fn remove_group(turn: &mut Turn<'_>, group: &Group, offsets: Vec<(String, i32)>, reason: &str) -> Option<AppendToken> {
     group.classic.cancel_timers(turn);
+    turn.effects.push(group.classic.died(reason.to_owned()));
     let mut records = offset_tombstones(group.classic.id(), offsets);
     records.extend(group.classic.tombstone());
     turn.append_split(records)

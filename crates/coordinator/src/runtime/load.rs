@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{GroupShard, Now, Phase, TimerKey, Turn, split};
+use crate::Effect;
 use crate::codec::{CodecError, GroupMetadataValue, Key, OffsetCommitValue};
 use crate::group::{ClassicGroup, Group, Offsets};
-use crate::{Effect, GroupState};
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub enum Replayed {
     Skipped(i16),
 }
 
-/// A record cannot be what it should be. The shard is unchanged; the shell must not serve from it, since what comes
-/// after may rest on the record.
+/// A record cannot be what it should be. The shard is unchanged: a shell that goes on serves as if the record had never
+/// been written, so it says so in its log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
     /// The key cannot be read.
@@ -49,18 +49,20 @@ impl GroupShard {
         match Key::decode(key).map_err(ReplayError::Key)? {
             Key::OffsetCommit { group_id, topic, partition } => {
                 let decoded = value.map(OffsetCommitValue::decode).transpose();
-                let key = |error| ReplayError::Value {
-                    key: Key::OffsetCommit { group_id: group_id.clone(), topic: topic.clone(), partition },
-                    error,
-                };
-                let decoded = decoded.map_err(key)?;
-                self.replay_offset(group_id, topic, partition, decoded);
+                match decoded {
+                    Ok(decoded) => self.replay_offset(group_id, topic, partition, decoded),
+                    Err(error) => {
+                        let key = Key::OffsetCommit { group_id, topic, partition };
+                        return Err(ReplayError::Value { key, error });
+                    }
+                }
             }
             Key::GroupMetadata { group_id } => {
                 let decoded = value.map(GroupMetadataValue::decode).transpose();
-                let key = |error| ReplayError::Value { key: Key::GroupMetadata { group_id: group_id.clone() }, error };
-                let decoded = decoded.map_err(key)?;
-                self.replay_group(group_id.into(), decoded);
+                match decoded {
+                    Ok(decoded) => self.replay_group(group_id.into(), decoded),
+                    Err(error) => return Err(ReplayError::Value { key: Key::GroupMetadata { group_id }, error }),
+                }
             }
             Key::Other(record_type) => return Ok(Replayed::Skipped(record_type)),
         }
@@ -79,21 +81,18 @@ impl GroupShard {
     }
 
     fn replay_offset(&mut self, group_id: String, topic: String, partition: i32, value: Option<OffsetCommitValue>) {
-        let group_id: Arc<str> = group_id.into();
-        match value {
+        match (self.groups.get_mut(group_id.as_str()), value) {
+            (Some(group), Some(value)) => group.offsets.insert(topic, partition, value),
+            (Some(group), None) => group.offsets.remove(&topic, partition),
             // Offsets of a group that has no record make it a simple group.
-            Some(value) => {
-                let group = self.groups.entry(Arc::clone(&group_id)).or_insert_with(|| Group {
-                    classic: ClassicGroup::new(group_id, None),
-                    offsets: Offsets::default(),
-                });
-                group.offsets.insert(topic, partition, value);
+            (None, Some(value)) => {
+                let group_id: Arc<str> = group_id.into();
+                let classic = ClassicGroup::new(Arc::clone(&group_id), None);
+                let mut offsets = Offsets::default();
+                offsets.insert(topic, partition, value);
+                self.groups.insert(group_id, Group { classic, offsets });
             }
-            None => {
-                if let Some(group) = self.groups.get_mut(&group_id) {
-                    group.offsets.remove(&topic, partition);
-                }
-            }
+            (None, None) => {}
         }
     }
 
@@ -110,7 +109,6 @@ impl GroupShard {
                     self.groups.remove(&group_id);
                 } else {
                     group.classic = ClassicGroup::new(group_id, None);
-                    debug_assert_eq!(group.classic.state(), GroupState::Empty);
                 }
             }
         }

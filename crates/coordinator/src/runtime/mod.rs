@@ -5,14 +5,16 @@
 //! 1. [`GroupShard::new`], then [`GroupShard::replay`] for every record of the partition in order, then
 //!    [`GroupShard::loaded`]. Until then every request is answered COORDINATOR_LOAD_IN_PROGRESS.
 //! 2. After each input it carries out the effects in their order. Appends go to the log one batch each, in token
-//!    order; a [`Effect::Reply`] with `after` waits until that append is committed. The append a reply waits for stands
-//!    before the reply, in the same effects or in earlier ones.
-//! 3. It reports commits with [`GroupShard::append_committed`], in order, and calls [`GroupShard::tick`] when
-//!    [`GroupShard::deadline`] has come.
+//!    order; a [`Effect::Reply`] with `after` waits until that append is committed, and leaves at once where it already
+//!    is. The append a reply waits for stands before the reply, in the same effects or in earlier ones.
+//! 3. It reports commits with [`GroupShard::append_committed`], in order, before the next input, and calls
+//!    [`GroupShard::tick`] when [`GroupShard::deadline`] has come.
 //! 4. When an append fails, or what became of it is unknown, the state in memory is ahead of the log. The shard cannot
 //!    take single changes back: [`GroupShard::append_failed`] answers all that wait and refuses everything from then
-//!    on. The shell answers the replies it holds with [`Response::refused`], drops the shard, and loads another one
-//!    from the log as in 1. What the log holds is what happened; clients repeat the rest.
+//!    on. The shell answers the replies whose `after` is not committed with [`Response::refused`], those it holds and
+//!    those that still stand behind the failed append among the effects it carries out; later appends among them it
+//!    leaves out. Then it drops the shard and loads another one from the log as in 1. What the log holds is what
+//!    happened; clients repeat the rest.
 //!
 //! Every request gets exactly one reply with its token, whatever happens, if the shell also refuses what it holds back
 //! when it drops a shard.
@@ -120,7 +122,8 @@ pub enum Effect {
         /// Send only once this append is committed.
         after: Option<AppendToken>,
     },
-    /// For the log of the process: a group got into a state. Nothing depends on it.
+    /// For the log of the process: a group got into a state, [`GroupState::Dead`] where it is deleted. Nothing depends
+    /// on it.
     StateChanged {
         /// The group.
         group_id: Arc<str>,

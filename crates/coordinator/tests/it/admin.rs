@@ -58,6 +58,7 @@ fn only_groups_without_members_are_deleted() {
     scene.fetch("s", None);
     expect![[r#"
         @6100 delete groups ["s", "g", "nobody", "s"]
+            s is Dead, generation 0, 0 members: deleted by request
             append 4: offset of t-0 in s is gone
             append 4: offset of t-1 in s is gone
             append 4: group s is gone
@@ -80,6 +81,7 @@ fn a_group_with_more_offsets_than_fit_one_batch_is_deleted_in_several() {
     scene.commit_appends();
     expect![[r#"
         @0 delete groups ["s"]
+            s is Dead, generation 0, 0 members: deleted by request
             append 5: offset of t-0 in s is gone
             append 5: offset of t-1 in s is gone
             append 6: offset of t-2 in s is gone

@@ -203,6 +203,7 @@ fn offsets_of_a_simple_group_go_a_week_after_their_last_commit_and_the_group_wit
     scene.wait(3 * DAY);
     expect![[r#"
         @864000000 tick
+            s is Dead, generation 0, 0 members: nobody is in it and its offsets have expired
             append 4: offset of t-1 in s is gone
             append 4: group s is gone
     "#]]
@@ -229,6 +230,7 @@ fn offsets_of_a_group_go_a_week_after_it_became_empty() {
     scene.wait(Duration::from_secs(7_200));
     expect![[r#"
         @1468800000 tick
+            g is Dead, generation 2, 0 members: nobody is in it and its offsets have expired
             append 5: offset of t-0 in g is gone
             append 5: group g is gone
     "#]]
@@ -267,6 +269,7 @@ fn a_commit_may_bring_its_own_retention() {
     scene.wait_ms(1);
     expect![[r#"
         @600000 tick
+            s is Dead, generation 0, 0 members: nobody is in it and its offsets have expired
             append 2: offset of t-0 in s is gone
             append 2: group s is gone
     "#]]

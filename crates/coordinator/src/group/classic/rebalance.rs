@@ -145,4 +145,10 @@ impl ClassicGroup {
             reason,
         }
     }
+
+    /// What the log of the process is told of a group that is taken out.
+    pub(crate) fn died(&self, reason: String) -> Effect {
+        let group_id = Arc::clone(&self.id);
+        Effect::StateChanged { group_id, state: GroupState::Dead, generation: self.generation, members: 0, reason }
+    }
 }
