@@ -1,1 +1,20 @@
-//! The real binary with real clients and faults.
+//! A harness around the real binary: its life, raw connections, librdkafka clients, disks that lose power, and the ledger
+//! of what was acknowledged.
+//!
+//! The tests live in `tests/it`; no broker code runs in this process. Everything here panics with what it expected and saw,
+//! because its callers are tests.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a harness for tests: a panic is the report")]
+#![allow(clippy::print_stderr, reason = "seeds and measured times are for whoever reads the test's output")]
+
+pub mod batch;
+pub mod binary;
+pub mod broker;
+pub mod clients;
+pub mod disk;
+pub mod ledger;
+pub mod load;
+pub mod process;
+pub mod raw;
+pub mod seed;
+pub mod wait;

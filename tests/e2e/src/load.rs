@@ -1,0 +1,137 @@
+//! Producers that keep sending through kills and restarts and note every outcome in a ledger.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+
+use crate::clients;
+use crate::ledger::{Id, Ledger, Shape};
+
+/// Longest wait for outstanding records once the load is told to end.
+const FLUSH_BOUND: Duration = Duration::from_secs(120);
+
+struct Notes {
+    ledger: Arc<Mutex<Ledger>>,
+    problems: Arc<Mutex<Vec<String>>>,
+}
+
+impl ClientContext for Notes {
+    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
+
+    // Connections break in these tests; what counts is what becomes of the records.
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.problems.lock().unwrap().push(format!("fatal: {error}: {reason}"));
+        }
+    }
+}
+
+impl ProducerContext for Notes {
+    type DeliveryOpaque = Box<Id>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, id: Self::DeliveryOpaque) {
+        let mut ledger = self.ledger.lock().unwrap();
+        match result {
+            Ok(message) => ledger.acknowledged(*id, message.offset()),
+            Err((error, _)) => {
+                ledger.unknown(*id);
+                self.problems.lock().unwrap().push(format!("{id:?}: {error}"));
+            }
+        }
+    }
+}
+
+/// Producers at work.
+pub struct Load {
+    ledger: Arc<Mutex<Ledger>>,
+    problems: Arc<Mutex<Vec<String>>>,
+    end: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    /// Starts this many idempotent producers with `acks=all`.
+    pub fn start(bootstrap: &str, topic: &str, producers: u32, shape: Shape) -> Self {
+        let mut load =
+            Self { ledger: Arc::default(), problems: Arc::default(), end: Arc::default(), workers: Vec::new() };
+        for producer in 0..producers {
+            let notes = Notes { ledger: load.ledger.clone(), problems: load.problems.clone() };
+            let (end, ledger) = (load.end.clone(), load.ledger.clone());
+            let mut config = clients::config(bootstrap);
+            config
+                .set("enable.idempotence", "true")
+                .set("acks", "all")
+                .set("linger.ms", "2")
+                .set("batch.num.messages", "50")
+                .set("queue.buffering.max.messages", "400")
+                .set("message.timeout.ms", "300000")
+                .set("retry.backoff.ms", "20")
+                .set("retry.backoff.max.ms", "100")
+                // Each producer has its own codec, so that all of them go through every kill.
+                .set("compression.type", ["none", "lz4", "snappy", "gzip", "zstd"][producer as usize % 5]);
+            let topic = topic.to_owned();
+            load.workers.push(std::thread::spawn(move || {
+                let client: BaseProducer<Notes> = config.create_with_context(notes).expect("a producer");
+                let mut number = 0;
+                while !end.load(Ordering::Relaxed) {
+                    let id = Id { producer, number };
+                    ledger.lock().unwrap().sent(producer, number + 1);
+                    send(&client, &topic, id, shape);
+                    number += 1;
+                }
+                client.flush(FLUSH_BOUND).expect("all outstanding records get an answer");
+            }));
+        }
+        load
+    }
+
+    /// Number of records acknowledged so far.
+    pub fn acknowledged(&self) -> usize {
+        self.ledger.lock().unwrap().count()
+    }
+
+    /// What went wrong for producers so far.
+    pub fn problems(&self) -> Vec<String> {
+        self.problems.lock().unwrap().clone()
+    }
+
+    /// Ends the producers when all they sent has an outcome, and gives the ledger.
+    pub fn finish(mut self) -> Ledger {
+        self.end.store(true, Ordering::Relaxed);
+        for worker in self.workers.drain(..) {
+            worker.join().expect("a producer ends normally");
+        }
+        std::mem::take(&mut self.ledger.lock().unwrap())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // A failed test leaves without `finish`; its producers must not go on.
+        self.end.store(true, Ordering::Relaxed);
+    }
+}
+
+fn send(client: &BaseProducer<Notes>, topic: &str, id: Id, shape: Shape) {
+    let key = format!("producer-{}", id.producer);
+    let value = shape.value(id);
+    let mut record =
+        BaseRecord::with_opaque_to(topic, Box::new(id)).partition(shape.partition(id)).key(&key).payload(&value);
+    loop {
+        match client.send(record) {
+            Ok(()) => break,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
+                record = refused;
+                client.poll(Duration::from_millis(20));
+            }
+            Err((error, _)) => panic!("{id:?}: {error}"),
+        }
+    }
+    client.poll(Duration::ZERO);
+}

@@ -1,0 +1,220 @@
+//! Consumer groups: members share partitions, take over, come back, and continue where they committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chronik_e2e::broker::{Broker, steady_port};
+use chronik_e2e::{clients, wait};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+const BOUND: Duration = Duration::from_secs(60);
+
+type Seen = Arc<Mutex<BTreeMap<(i32, i64), u32>>>;
+
+/// A member that polls in a thread of its own, notes what it got and commits it.
+struct Member {
+    consumer: Arc<BaseConsumer>,
+    end: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Member {
+    fn join(bootstrap: &str, group: &str, topic: &str, settings: &[(&str, &str)], seen: &Seen) -> Self {
+        let mut config = clients::group_member(bootstrap, group);
+        config.set("enable.auto.commit", "false").set("heartbeat.interval.ms", "300").set("fetch.wait.max.ms", "100");
+        for (key, value) in settings {
+            config.set(*key, *value);
+        }
+        let consumer: Arc<BaseConsumer> = Arc::new(config.create().unwrap());
+        consumer.subscribe(&[topic]).unwrap();
+        let end = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let (consumer, end, seen) = (consumer.clone(), end.clone(), seen.clone());
+            move || {
+                while !end.load(Ordering::Relaxed) {
+                    let Some(polled) = consumer.poll(Duration::from_millis(50)) else { continue };
+                    // The broker may be away for a moment; what counts is what was seen in the end.
+                    let Ok(message) = polled else { continue };
+                    *seen.lock().unwrap().entry((message.partition(), message.offset())).or_default() += 1;
+                    consumer.commit_message(&message, CommitMode::Sync).ok();
+                }
+            }
+        });
+        Self { consumer, end, thread: Some(thread) }
+    }
+
+    fn partitions(&self) -> BTreeSet<i32> {
+        let assignment = self.consumer.assignment().unwrap();
+        assignment.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect()
+    }
+
+    fn leave(mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+        self.consumer.unsubscribe();
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+    }
+}
+
+fn produce(bootstrap: &str, topic: &str, partitions: i32, each: i64) {
+    let producer: BaseProducer = clients::config(bootstrap).create().unwrap();
+    for number in 0..each {
+        for partition in 0..partitions {
+            let value = format!("{partition}/{number}");
+            let record = BaseRecord::<(), str>::to(topic).partition(partition).payload(&value);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+            producer.poll(Duration::ZERO);
+        }
+    }
+    producer.flush(BOUND).unwrap();
+}
+
+fn all_of(partitions: i32, from: i64, to: i64) -> BTreeSet<(i32, i64)> {
+    (0..partitions).flat_map(|partition| (from..to).map(move |offset| (partition, offset))).collect()
+}
+
+fn wait_for_all(seen: &Seen, wanted: &BTreeSet<(i32, i64)>) {
+    wait::until_true("every record seen by the group", BOUND, || {
+        let seen = seen.lock().unwrap();
+        wanted.iter().all(|at| seen.contains_key(at))
+    });
+}
+
+fn shared(members: &[&Member], partitions: i32) {
+    wait::until_true("partitions shared out", BOUND, || {
+        let owned: Vec<BTreeSet<i32>> = members.iter().map(|member| member.partitions()).collect();
+        let total: usize = owned.iter().map(BTreeSet::len).sum();
+        let union: BTreeSet<i32> = owned.iter().flatten().copied().collect();
+        owned.iter().all(|one| !one.is_empty()) && total == union.len() && union == (0..partitions).collect()
+    });
+}
+
+fn members_share_and_take_over(assignor: &str) {
+    let broker = Broker::fresh();
+    let topic = format!("shared-{assignor}");
+    clients::create_topic(broker.bootstrap(), &topic, 6, &[]);
+    produce(broker.bootstrap(), &topic, 6, 50);
+    let seen = Seen::default();
+    let settings = [("partition.assignment.strategy", assignor)];
+    let join = || Member::join(broker.bootstrap(), &format!("group-{assignor}"), &topic, &settings, &seen);
+    let first = join();
+    shared(&[&first], 6);
+    let second = join();
+    shared(&[&first, &second], 6);
+    let third = join();
+    shared(&[&first, &second, &third], 6);
+    produce(broker.bootstrap(), &topic, 6, 50);
+    wait_for_all(&seen, &all_of(6, 0, 100));
+    second.leave();
+    shared(&[&first, &third], 6);
+    produce(broker.bootstrap(), &topic, 6, 50);
+    wait_for_all(&seen, &all_of(6, 0, 150));
+    first.leave();
+    third.leave();
+    // Nothing is left for a member that comes later.
+    let late = Seen::default();
+    let fourth = Member::join(broker.bootstrap(), &format!("group-{assignor}"), &topic, &settings, &late);
+    shared(&[&fourth], 6);
+    produce(broker.bootstrap(), &topic, 6, 1);
+    wait_for_all(&late, &all_of(6, 150, 151));
+    let again: Vec<_> = late.lock().unwrap().keys().filter(|(_, offset)| *offset < 150).copied().collect();
+    assert_eq!(again, [], "committed records came again");
+    fourth.leave();
+}
+
+#[test]
+fn members_share_partitions_and_take_over_with_range() {
+    members_share_and_take_over("range");
+}
+
+#[test]
+fn members_share_partitions_and_take_over_with_cooperative_sticky() {
+    members_share_and_take_over("cooperative-sticky");
+}
+
+#[test]
+fn static_member_that_returns_in_time_keeps_its_partitions_and_moves_nobody() {
+    let broker = Broker::fresh();
+    clients::create_topic(broker.bootstrap(), "static", 4, &[]);
+    let seen = Seen::default();
+    let join = |instance: &str| {
+        let settings = [
+            ("group.instance.id", instance),
+            ("session.timeout.ms", "30000"),
+            ("partition.assignment.strategy", "range"),
+        ];
+        Member::join(broker.bootstrap(), "static-group", "static", &settings, &seen)
+    };
+    let (first, second) = (join("one"), join("two"));
+    shared(&[&first, &second], 4);
+    let (of_first, of_second) = (first.partitions(), second.partitions());
+    // A static member's client does not leave the group when it closes.
+    second.end.store(true, Ordering::Relaxed);
+    drop(second);
+    let second = join("two");
+    wait::until_true("the old assignment", BOUND, || second.partitions() == of_second);
+    assert_eq!(first.partitions(), of_first);
+    produce(broker.bootstrap(), "static", 4, 20);
+    wait_for_all(&seen, &all_of(4, 0, 20));
+}
+
+#[test]
+fn group_continues_where_it_committed_after_kill_and_restart() {
+    let port = steady_port();
+    let mut broker = Broker::fresh_with(|setup| setup.listen(&format!("127.0.0.1:{port}")));
+    for words in ["torn", "truncat", "recover", "unclean"] {
+        broker.expect_log(words);
+    }
+    clients::create_topic(broker.bootstrap(), "kept", 4, &[]);
+    let seen = Seen::default();
+    let first = Member::join(broker.bootstrap(), "kept-group", "kept", &[], &seen);
+    let second = Member::join(broker.bootstrap(), "kept-group", "kept", &[], &seen);
+    shared(&[&first, &second], 4);
+    let mut end = 0;
+    for round in 0..5 {
+        produce(broker.bootstrap(), "kept", 4, 25);
+        end += 25;
+        wait_for_all(&seen, &all_of(4, 0, end));
+        if round % 2 == 0 {
+            broker.kill();
+        } else {
+            assert!(broker.stop().success());
+        }
+        broker.start();
+    }
+    produce(broker.bootstrap(), "kept", 4, 25);
+    wait_for_all(&seen, &all_of(4, 0, end + 25));
+    // Commits are synchronous, one a record: at most the record in hand at a kill comes again, for each member.
+    let again: u32 = seen.lock().unwrap().values().map(|times| times - 1).sum();
+    assert!(again <= 2 * 5, "{again} records came again");
+    first.leave();
+    second.leave();
+    let late = Seen::default();
+    let third = Member::join(broker.bootstrap(), "kept-group", "kept", &[], &late);
+    shared(&[&third], 4);
+    produce(broker.bootstrap(), "kept", 4, 1);
+    wait_for_all(&late, &all_of(4, end + 25, end + 26));
+    third.leave();
+}
+
+#[test]
+fn member_whose_process_dies_is_replaced_after_its_session() {
+    let broker = Broker::fresh();
+    clients::create_topic(broker.bootstrap(), "dying", 2, &[]);
+    // The session of a raw member that never sends a heartbeat.
+    let dead = crate::walk::join_group(broker.bootstrap(), "dying-group", "dying", 6_000);
+    assert!(dead.generation_id > 0);
+    let seen = Seen::default();
+    let living = Member::join(broker.bootstrap(), "dying-group", "dying", &[], &seen);
+    shared(&[&living], 2);
+    living.leave();
+}

@@ -1,0 +1,16 @@
+//! The real binary with real clients and faults. One module per promise.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
+
+mod codecs;
+mod groups;
+mod hostile;
+mod idle;
+mod kill;
+mod order;
+mod power_cut;
+mod recovery;
+mod reference;
+mod retention;
+mod start_stop;
+mod walk;

@@ -1,0 +1,64 @@
+//! Power cuts: what was acknowledged with `acks=all` is on the disk.
+
+use std::time::Duration;
+
+use chronik_e2e::broker::{Setup, steady_port};
+use chronik_e2e::clients;
+use chronik_e2e::disk::Disk;
+use chronik_e2e::ledger::Shape;
+use chronik_e2e::load::Load;
+use chronik_e2e::seed::Random;
+use chronik_e2e::wait;
+
+const BOUND: Duration = Duration::from_secs(60);
+
+fn rounds() -> u64 {
+    std::env::var("CHRONIK_POWER_ROUNDS").map_or(30, |text| text.parse().expect("CHRONIK_POWER_ROUNDS is a number"))
+}
+
+#[test]
+fn acknowledged_records_survive_power_cuts_under_load() {
+    let mut random = Random::for_test("power cut");
+    let shape = Shape { seed: random.draw(), partitions: 3, value_bytes_max: 1_000 };
+    let mut disk = Disk::of_mib(1024);
+    let address = format!("127.0.0.1:{}", steady_port());
+    let mut broker = Setup::on(&disk.path().join("data")).listen(&address).start();
+    // After the cut every write fails, and what the last ones left is cut at the next start.
+    for words in ["offline", "failed", "error", "torn", "truncat", "recover", "unclean", "snapshot", "index"] {
+        broker.expect_log(words);
+    }
+    clients::create_topic(broker.bootstrap(), "load", shape.partitions, &[("segment.bytes", "1048576")]);
+    let load = Load::start(broker.bootstrap(), "load", 4, shape);
+    for round in 0..rounds() {
+        let goal = load.acknowledged() + usize::try_from(random.between(1, 1_000)).unwrap();
+        wait::until("records acknowledged", BOUND, || {
+            assert!(broker.runs(), "round {round}: the broker died by itself:\n{}", broker.log_text());
+            (load.acknowledged() >= goal).then_some(())
+        });
+        // A topic created a moment before the cut is there afterwards: its creation was acknowledged.
+        let topic = format!("round-{round}");
+        clients::create_topic(broker.bootstrap(), &topic, 1, &[]);
+        disk.cut_power();
+        if broker.runs() {
+            broker.kill();
+        } else {
+            broker.exit();
+        }
+        disk.unmount();
+        disk.mount("loop");
+        broker.start();
+        assert_eq!(clients::watermarks(broker.bootstrap(), &topic, 0), (0, 0));
+        clients::delete_topic(broker.bootstrap(), &topic);
+    }
+    let problems = load.problems();
+    let ledger = load.finish();
+    eprintln!("{} cuts, {} records acknowledged, {} unknown", rounds(), ledger.count(), ledger.count_unknown());
+    for problem in problems.iter().take(10) {
+        eprintln!("{problem}");
+    }
+    ledger.check(broker.bootstrap(), "load", shape);
+    broker.kill();
+    broker.start();
+    ledger.check(broker.bootstrap(), "load", shape);
+    drop(broker);
+}
