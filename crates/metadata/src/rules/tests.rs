@@ -1,0 +1,1 @@
+//! Rules from the outside: commands on an image, told as text.
