@@ -15,6 +15,9 @@ use crate::retry::Retry;
 /// Topics remembered; past that the memory starts anew.
 const TOPICS_MAX: usize = 10_000;
 
+/// Longest time to wait for a topic that asking for it creates.
+const CREATION_MAX: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// What the client remembers of the cluster. It may be out of date; a broker that is asked for what it does not lead
 /// says so, and the client looks again.
 #[derive(Debug, Default)]
@@ -59,9 +62,26 @@ impl Client {
         self.look_up(name).await
     }
 
+    /// Describes one topic, having the broker create it where it is missing and the broker creates topics on demand
+    /// (`auto.create.topics.enable`).
+    pub async fn topic_on_demand(&mut self, name: &str) -> Result<TopicInfo, ClientError> {
+        let mut retry = Retry::new(self.options.retry_max.min(CREATION_MAX));
+        loop {
+            match self.topic(name).await {
+                Err(ClientError::NoSuchTopic(_)) => {}
+                described => return described,
+            }
+            self.ask_metadata(Some(name), true).await?;
+            match self.topic(name).await {
+                Err(ClientError::NoSuchTopic(_)) if retry.pause().await => {}
+                described => return described,
+            }
+        }
+    }
+
     /// Describes all topics by name.
     pub async fn all_topics(&mut self) -> Result<Vec<TopicInfo>, ClientError> {
-        let response = self.ask_metadata(None).await?;
+        let response = self.ask_metadata(None, false).await?;
         let mut topics = Vec::with_capacity(response.topics.len());
         for topic in response.topics {
             topics.push(topic_info(topic, "")?);
@@ -95,7 +115,7 @@ impl Client {
     async fn look_up(&mut self, name: &str) -> Result<TopicInfo, ClientError> {
         let mut retry = Retry::new(self.options.retry_max);
         loop {
-            let looked_up = match self.ask_metadata(Some(name)).await {
+            let looked_up = match self.ask_metadata(Some(name), false).await {
                 Ok(response) => match response.topics.into_iter().find(|topic| topic.name.as_deref() == Some(name)) {
                     Some(topic) => topic_info(topic, name),
                     None => {
@@ -122,9 +142,9 @@ impl Client {
     }
 
     /// Asks for one topic, or for all, and remembers the brokers.
-    async fn ask_metadata(&mut self, topic: Option<&str>) -> Result<MetadataResponse, ClientError> {
+    async fn ask_metadata(&mut self, topic: Option<&str>, create: bool) -> Result<MetadataResponse, ClientError> {
         let topics = topic.map(|name| vec![MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some(name.to_owned()) }]);
-        let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..MetadataRequest::default() };
+        let request = MetadataRequest { topics, allow_auto_topic_creation: create, ..MetadataRequest::default() };
         let response = self.send(Target::Bootstrap, request).await?;
         ClientError::check(response.error_code, None, || "metadata".to_owned())?;
         let controller = NodeId::new(response.controller_id);

@@ -170,6 +170,32 @@ async fn unknown_topics_and_partitions_are_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_topic_is_created_by_asking_for_it_only_where_that_is_meant() {
+    let fake = Fake::start().await;
+    let port = fake.port();
+    let mut asked = Vec::new();
+    let (sender, creations) = std::sync::mpsc::channel();
+    fake.on(move |_, request| match request {
+        RequestBody::ApiVersions(_) => api_versions(newest).into(),
+        RequestBody::Metadata(request) => {
+            sender.send(request.allow_auto_topic_creation).unwrap();
+            asked.push(request.allow_auto_topic_creation);
+            let mut answer = metadata(port, &request, 1);
+            // The topic is there a little after it was asked for.
+            if asked.iter().filter(|&&create| create).count() < 2 {
+                answer.topics[0].error_code = ErrorCode::UnknownTopicOrPartition as i16;
+            }
+            answer.into()
+        }
+        request => panic!("{request:?}"),
+    });
+    let mut client = Client::connect(&fake.address).await.unwrap();
+    assert!(matches!(client.topic("t").await, Err(ClientError::NoSuchTopic(_))));
+    assert_eq!(client.topic_on_demand("t").await.unwrap().partitions.len(), 1);
+    assert_eq!(creations.try_iter().collect::<Vec<_>>(), [false, false, true, false, false, true, false]);
+}
+
+#[tokio::test]
 async fn a_fetch_names_every_position_and_brings_the_batches_as_they_are() {
     for max in [12, 18] {
         let versions = move |key| if key == ApiKey::Fetch { max } else { newest(key) };
