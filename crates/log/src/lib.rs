@@ -9,6 +9,7 @@
 
 pub mod checkpoint;
 mod config;
+mod damage;
 pub mod dir;
 pub mod dump;
 mod flush;
@@ -25,6 +26,7 @@ mod segment;
 
 pub use checkpoint::Checkpoint;
 pub use config::LogConfig;
+pub use damage::Damage;
 pub use flush::FlushJob;
 pub use leader_epoch::History as LeaderEpochs;
 pub use log::{AppendError, Appended, Log, LogError, ReplicateError};
@@ -33,4 +35,3 @@ pub use reader::{AbortedTransaction, Bounds, LogReader, LogSlice, ReadBound, Rea
 pub use recovery::{Recovered, RecoveryError};
 pub use retention::DeletedSegment;
 pub use scan::Reason;
-pub use segment::Damage;

@@ -15,13 +15,14 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::checkpoint::{Checkpoint, with_checksum};
 use crate::config::LogConfig;
+use crate::damage::Damage;
 use crate::flush::{FlushJob, Pending, Unsynced};
 use crate::fs::{Durability, File, Fs, OpenMode, replace_file};
 use crate::leader_epoch::{self, History};
 use crate::producer_state::{ProducerEntry, Producers, Refused};
 use crate::reader::{Hints, LogReader, LogSlice, Mark, ReadBound, ReadError, Shared, View};
 use crate::segment::{
-    Damage, HEAD_BYTES, INDEX_SUFFIX, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, TIME_INDEX_SUFFIX,
+    HEAD_BYTES, INDEX_SUFFIX, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, TIME_INDEX_SUFFIX,
     remove_if_there,
 };
 
@@ -855,6 +856,7 @@ impl Log {
         let file = segment.file()?;
         file.set_len(position)?;
         segment.continue_tables(position, end)?;
+        segment.save_damage()?;
         remove_if_there(&*place.fs, &segment.path(SUM_SUFFIX))?;
         self.pending.add(Unsynced::File(file));
         self.pending.add(Unsynced::Dir(place.dir.clone()));

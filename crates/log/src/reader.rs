@@ -12,9 +12,10 @@ use std::sync::{Arc, LazyLock};
 use chronik_model::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use parking_lot::{Mutex, RwLock};
 
+use crate::damage::Damage;
 use crate::fs::File;
 use crate::leader_epoch::History;
-use crate::segment::{Damage, Place, Segment, Stamp};
+use crate::segment::{Place, Segment, Stamp};
 
 /// How many recent slice ends are remembered, so that sequential consumers need no search.
 const HINTS: usize = 8;
@@ -329,7 +330,8 @@ impl LogReader {
                 }
                 return Ok(Some(slice(if min_one_batch { first } else { 0 })));
             }
-            let cut = self.cut(segment, &*file, position, position + max_bytes as u64)?;
+            let until = readable.min(position.saturating_add(max_bytes as u64));
+            let cut = self.cut(segment, &*file, position, until)?;
             self.shared.hints.lock().put(cut);
             return Ok(Some(slice(usize::try_from(cut.position - position).unwrap_or(first))));
         };

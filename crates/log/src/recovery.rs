@@ -12,8 +12,9 @@ use chronik_model::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use chronik_record::BatchHeader;
 use parking_lot::{Mutex, RwLock};
 
-use crate::checkpoint::{Checkpoint, checked_text, with_checksum};
+use crate::checkpoint::Checkpoint;
 use crate::config::LogConfig;
+use crate::damage::Damage;
 use crate::flush::{Pending, Unsynced};
 use crate::fs::{Durability, File, Fs, read_small_file, replace_file};
 use crate::leader_epoch::{self, History};
@@ -22,8 +23,7 @@ use crate::producer_state::Producers;
 use crate::reader::{Hints, Mark, ReadError, Shared, View};
 use crate::scan::{Reason, Resync, SCAN_WINDOW_BYTES, Window, resync};
 use crate::segment::{
-    DAMAGE_SUFFIX, DELETED_SUFFIX, Damage, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, parse_name,
-    remove_if_there,
+    DAMAGE_SUFFIX, DELETED_SUFFIX, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, parse_name, remove_if_there,
 };
 
 /// What opening a log found.
@@ -81,6 +81,8 @@ struct Scanned {
     batches: u64,
     torn: Option<Reason>,
     heads_sum: u32,
+    /// The damage on file.
+    damage_before: Vec<Damage>,
 }
 
 struct Recovery {
@@ -142,7 +144,7 @@ impl Recovery {
             }
             other => self.io(&dir, other)?,
         };
-        let mut bases = Vec::new();
+        let (mut bases, mut damaged) = (Vec::new(), Vec::new());
         for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
             let path = dir.join(&entry.name);
             if entry.name.ends_with(".tmp") {
@@ -153,6 +155,7 @@ impl Recovery {
                 Some((partition, _, _)) if partition != self.place.partition => {}
                 Some((_, base, LOG_SUFFIX)) => bases.push(base),
                 Some((_, base, SNAPSHOT_SUFFIX)) => self.snapshots.push(base),
+                Some((_, base, DAMAGE_SUFFIX)) => damaged.push(base),
                 Some((_, _, suffix)) if suffix.ends_with(DELETED_SUFFIX) => {
                     self.io(&path, remove_if_there(&*fs, &path))?;
                 }
@@ -166,6 +169,9 @@ impl Recovery {
             let path = self.place.path(base, LOG_SUFFIX);
             let size = self.io(&path, fs.file_len(&path))?;
             let segment = Arc::new(Segment::existing(Arc::clone(&self.place), base, size, interval));
+            if damaged.contains(&base) {
+                self.io(&path, segment.load_damage())?;
+            }
             self.segments.push(segment);
         }
         if self.segments.is_empty() {
@@ -203,7 +209,6 @@ impl Recovery {
         clean: bool,
         now: Timestamp,
     ) -> Result<(Log, Recovered), RecoveryError> {
-        self.load_damage()?;
         let start = self.start(from);
         self.load_epochs(start)?;
         if from.is_none_or(|from| from.producer_snapshot.is_some() || start.offset < from.recovery_point) {
@@ -303,8 +308,10 @@ impl Recovery {
             } else {
                 Start { number, position: 0, offset: segment.base_offset, heads_sum: 0 }
             };
+            let damage_before = segment.damage();
             if at.position == segment.size() {
                 scans.push(Scanned {
+                    damage_before,
                     end_position: at.position,
                     end_offset: at.offset,
                     batches: 0,
@@ -313,7 +320,10 @@ impl Recovery {
                 });
                 continue;
             }
-            buf.resize(SCAN_WINDOW_BYTES, 0);
+            let wanted = usize::try_from(segment.size() - at.position).unwrap_or(usize::MAX).min(SCAN_WINDOW_BYTES);
+            if buf.len() < wanted {
+                buf.resize(wanted, 0);
+            }
             let path = segment.path(LOG_SUFFIX);
             let file = self.io(&path, segment.file())?;
             self.pending.add(Unsynced::File(Arc::clone(&file)));
@@ -325,7 +335,8 @@ impl Recovery {
                 segment.cut_damage(at.position);
             }
             self.found.scanned_bytes += segment.size() - at.position;
-            scans.push(self.scan(&segment, &*file, at, &mut buf)?);
+            let scanned = self.scan(&segment, &*file, at, &mut buf)?;
+            scans.push(Scanned { damage_before, ..scanned });
         }
         Ok(scans)
     }
@@ -345,6 +356,7 @@ impl Recovery {
             batches: 0,
             torn: None,
             heads_sum: at.heads_sum,
+            damage_before: Vec::new(),
         };
         while scanned.end_position < window.end() {
             let (position, expected) = (scanned.end_position, scanned.end_offset);
@@ -409,8 +421,9 @@ impl Recovery {
         }
         let found = header.partition_leader_epoch;
         let before = self.epochs.latest().unwrap_or(LeaderEpoch::NONE);
-        let known = match &self.epochs_on_file {
-            Some(on_file) => on_file.epoch_of(expected) == Some(found),
+        // The history's file begins at the log start, which may lie behind the one the checkpoint knew.
+        let known = match self.epochs_on_file.as_ref().and_then(|on_file| on_file.epoch_of(expected)) {
+            Some(on_file) => found == on_file,
             None => found >= before,
         };
         Ok(if known { Ok(header) } else { Err(Reason::LeaderEpoch { before, found }) })
@@ -457,7 +470,6 @@ impl Recovery {
             self.begin_segment(durable)?;
             end = (durable, 0);
         }
-        self.save_damage()?;
         Ok(end)
     }
 
@@ -482,7 +494,7 @@ impl Recovery {
                     position_end: size,
                     offset: scanned.end_offset,
                     offset_end: missing_to,
-                    reason: scanned.torn.unwrap_or(Reason::Missing),
+                    reason: scanned.torn.clone().unwrap_or(Reason::Missing),
                 },
             );
         } else if scanned.end_position < size {
@@ -494,6 +506,10 @@ impl Recovery {
         }
         if !last && scanned.batches > 0 {
             self.io(&path, segment.spill(true))?;
+        }
+        if segment.damage() != scanned.damage_before {
+            // Durable at once: the next checkpoint vouches for what lies behind, and no scan will find it again.
+            self.io(&path, segment.save_damage())?;
         }
         Ok((scanned.end_offset, scanned.heads_sum))
     }
@@ -542,28 +558,6 @@ impl Recovery {
             let path = self.place.dir.join(leader_epoch::FILE);
             self.io(&path, replace_file(&*self.place.fs, &path, &self.epochs.encode(), Durability::Visible))?;
             self.pending.add(Unsynced::Dir(self.place.dir.clone()));
-        }
-        Ok(())
-    }
-
-    /// Known damage below the recovery point, from its side files.
-    fn load_damage(&mut self) -> Result<(), RecoveryError> {
-        for segment in self.segments.clone() {
-            let path = segment.path(DAMAGE_SUFFIX);
-            let Ok(Some(bytes)) = read_small_file(&*self.place.fs, &path) else { continue };
-            for damage in decode_damage(&segment, &bytes).unwrap_or_default() {
-                segment.add_damage(damage);
-            }
-        }
-        Ok(())
-    }
-
-    fn save_damage(&mut self) -> Result<(), RecoveryError> {
-        for segment in self.segments.clone() {
-            let (damage, path) = (segment.damage(), segment.path(DAMAGE_SUFFIX));
-            if !damage.is_empty() {
-                self.io(&path, replace_file(&*self.place.fs, &path, &encode_damage(&damage), Durability::Visible))?;
-            }
         }
         Ok(())
     }
@@ -630,34 +624,4 @@ pub(crate) fn producers_at(
         }))?;
     }
     Ok(producers)
-}
-
-fn encode_damage(ranges: &[Damage]) -> Vec<u8> {
-    let mut text = String::from("chronik-damage 1\n");
-    for range in ranges {
-        text.push_str(&format!("{} {} {} {}\n", range.position, range.position_end, range.offset, range.offset_end));
-    }
-    with_checksum(text)
-}
-
-fn decode_damage(segment: &Segment, bytes: &[u8]) -> Option<Vec<Damage>> {
-    let mut ranges = Vec::new();
-    let mut lines = checked_text(bytes)?.lines();
-    if lines.next()? != "chronik-damage 1" {
-        return None;
-    }
-    for line in lines {
-        let mut fields = line.split(' ');
-        let mut next = || fields.next()?.parse::<i64>().ok();
-        let (position, position_end, offset, offset_end) = (next()?, next()?, next()?, next()?);
-        ranges.push(Damage {
-            file: segment.path(LOG_SUFFIX),
-            position: u64::try_from(position).ok()?,
-            position_end: u64::try_from(position_end).ok()?,
-            offset: Offset::new(offset),
-            offset_end: Offset::new(offset_end),
-            reason: Reason::KnownDamage,
-        });
-    }
-    Some(ranges)
 }

@@ -12,6 +12,8 @@ use crate::fs::{File, read_full_at};
 
 /// Bytes before the part a batch's checksum covers.
 const CRC_FIELD_END: u64 = 21;
+/// The unit a disk writes whole.
+const SECTOR_BYTES: u64 = 512;
 /// Bytes read at once when every byte is needed.
 pub(crate) const SCAN_WINDOW_BYTES: usize = 1 << 20;
 /// Bytes read at once when only headers are needed.
@@ -157,15 +159,13 @@ pub(crate) fn resync(
     expected: Offset,
     leader_epoch: LeaderEpoch,
 ) -> io::Result<Resync> {
-    if let Ok(header) = window.header_at(damaged)? {
-        let next = damaged + header.size_bytes() as u64;
-        if let Some(found) = candidate(window, next, damaged, expected, leader_epoch)?
-            && window.crc_is_valid(next, &found)?
-        {
-            return Ok(Resync::Found { position: next, header: found });
-        }
-    }
+    let search = Search { damaged, expected, leader_epoch };
     let mut spent: u64 = 0;
+    if let Ok(header) = window.header_at(damaged)?
+        && let Some(found) = search.accept(window, damaged + header.size_bytes() as u64, &mut spent)?
+    {
+        return Ok(found);
+    }
     let mut position = damaged + 1;
     while position + HEADER_BYTES as u64 <= window.end() {
         // The magic byte is 16 bytes into a header; skipping to the next 2 keeps the search at memory speed.
@@ -177,34 +177,53 @@ pub(crate) fn resync(
             }
             Some(skip) => position += skip as u64,
         }
-        if let Some(found) = candidate(window, position, damaged, expected, leader_epoch)? {
-            spent += found.size_bytes() as u64;
-            if spent > RESYNC_CRC_BYTES_MAX {
-                return Ok(Resync::Undecided);
-            }
-            if window.crc_is_valid(position, &found)? {
-                return Ok(Resync::Found { position, header: found });
-            }
+        if let Some(found) = search.accept(window, position, &mut spent)? {
+            return Ok(found);
+        }
+        if spent > RESYNC_CRC_BYTES_MAX {
+            return Ok(Resync::Undecided);
         }
         position += 1;
     }
     Ok(Resync::End)
 }
 
-/// The header at a position if it can belong to a batch behind damage: its offset must be reachable with the bytes
-/// between, since no record takes less than a byte.
-fn candidate(
-    window: &mut Window<'_>,
-    position: u64,
+struct Search {
     damaged: u64,
     expected: Offset,
     leader_epoch: LeaderEpoch,
-) -> io::Result<Option<BatchHeader>> {
-    Ok(window.header_at(position)?.ok().filter(|header| {
-        header.base_offset >= expected
-            && header.base_offset.distance_from(expected) <= position - damaged
-            && header.partition_leader_epoch >= leader_epoch
-    }))
+}
+
+impl Search {
+    /// The batch at a position, if it can follow the damage.
+    ///
+    /// Its base offset is outside its checksum. A write torn inside it leaves the rest of the batch sound, so a head that
+    /// crosses a sector counts only where the next batch continues it.
+    fn accept(&self, window: &mut Window<'_>, position: u64, spent: &mut u64) -> io::Result<Option<Resync>> {
+        let Some(header) = self.plausible(window, position)? else { return Ok(None) };
+        *spent += header.size_bytes() as u64;
+        if !window.crc_is_valid(position, &header)? {
+            return Ok(None);
+        }
+        if position % SECTOR_BYTES + CRC_FIELD_END > SECTOR_BYTES {
+            let next = position + header.size_bytes() as u64;
+            let Ok(next_header) = window.header_at(next)? else { return Ok(None) };
+            if next_header.base_offset != header.next_offset() || !window.crc_is_valid(next, &next_header)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Resync::Found { position, header }))
+    }
+
+    /// The header at a position if its offset can be reached with the bytes between, of which every record takes one, and
+    /// its leader epoch is not older.
+    fn plausible(&self, window: &mut Window<'_>, position: u64) -> io::Result<Option<BatchHeader>> {
+        Ok(window.header_at(position)?.ok().filter(|header| {
+            header.base_offset > self.expected
+                && header.base_offset.distance_from(self.expected) <= position - self.damaged
+                && header.partition_leader_epoch >= self.leader_epoch
+        }))
+    }
 }
 
 /// The chained checksum of the batch heads below `limit`, which must be whole batches.

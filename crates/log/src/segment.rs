@@ -12,6 +12,7 @@ use chronik_model::{Offset, Timestamp};
 use chronik_record::{BatchHeader, Caps, HEADER_BYTES};
 use parking_lot::{Mutex, RwLock};
 
+use crate::damage::{self, Damage};
 use crate::fs::{File, Fs, OpenMode};
 use crate::index::{OffsetEntry, OffsetTable, TimeEntry, TimeTable};
 use crate::reader::ReadError;
@@ -53,37 +54,6 @@ pub(crate) fn parse_name(name: &str) -> Option<(i32, Offset, &str)> {
         return None;
     }
     Some((number, Offset::new(base), suffix))
-}
-
-/// A range of a segment that cannot be served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// The segment file.
-    pub file: PathBuf,
-    /// Where the damage begins.
-    pub position: u64,
-    /// Where the next usable batch begins, exclusive end of the damage; equal to `position` where bytes are missing.
-    pub position_end: u64,
-    /// The first offset that cannot be served, inclusive.
-    pub offset: Offset,
-    /// The first offset behind the damage, exclusive end.
-    pub offset_end: Offset,
-    /// What was found.
-    pub reason: Reason,
-}
-
-impl std::fmt::Display for Damage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} at position {} (offsets {} to {} exclusive): {}",
-            self.file.display(),
-            self.position,
-            self.offset,
-            self.offset_end,
-            self.reason
-        )
-    }
 }
 
 /// A batch found in a segment.
@@ -194,6 +164,17 @@ impl Segment {
     /// Forgets damage from a position on.
     pub(crate) fn cut_damage(&self, position: u64) {
         self.damage.write().retain(|range| range.position < position);
+    }
+
+    /// Takes the damaged ranges from the side file.
+    pub(crate) fn load_damage(&self) -> io::Result<()> {
+        *self.damage.write() = damage::load(self.fs(), &self.path(DAMAGE_SUFFIX), &self.path(LOG_SUFFIX))?;
+        Ok(())
+    }
+
+    /// Writes the damaged ranges to the side file, durably.
+    pub(crate) fn save_damage(&self) -> io::Result<()> {
+        damage::save(self.fs(), &self.path(DAMAGE_SUFFIX), &self.damage())
     }
 
     /// The damaged range that holds a position.

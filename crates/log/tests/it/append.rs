@@ -229,7 +229,10 @@ fn readers_keep_a_segment_that_is_deleted_under_them() {
         log.delete_records_before(o(100)).unwrap();
         assert!(!log.apply_retention(at(0)).unwrap().is_empty());
         assert_eq!(slice.read().unwrap(), before);
-        assert!(matches!(log.reader().read(o(0), ReadBound::HighWatermark, 500, true), Err(ReadError::OutOfRange { .. })));
+        assert!(matches!(
+            log.reader().read(o(0), ReadBound::HighWatermark, 500, true),
+            Err(ReadError::OutOfRange { .. })
+        ));
     }
 }
 

@@ -110,7 +110,11 @@ pub(crate) fn both() -> Vec<(Arc<dyn Fs>, PathBuf, Option<tempfile::TempDir>)> {
 
 /// Every readable batch from `from` to the log end, whole, in order: header and bytes. Damaged ranges are skipped and
 /// returned; anything else that is not contiguous fails.
-pub(crate) fn read_all(log: &Log, from: Offset, max_bytes: usize) -> (Vec<(BatchHeader, Vec<u8>)>, Vec<(Offset, Offset)>) {
+pub(crate) fn read_all(
+    log: &Log,
+    from: Offset,
+    max_bytes: usize,
+) -> (Vec<(BatchHeader, Vec<u8>)>, Vec<(Offset, Offset)>) {
     let reader = log.reader();
     let (mut batches, mut damaged) = (Vec::new(), Vec::new());
     let mut next = from;
