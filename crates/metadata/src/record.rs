@@ -275,7 +275,18 @@ mod tests {
             text += std::str::from_utf8(&bytes).unwrap();
             text.push('\n');
         }
-        expect![[]].assert_eq(&text);
+        expect![[r#"
+            {"version":1,"record":{"type":"cluster","id":"CQkJCQkJCQkJCQkJCQkJCQ"}}
+            {"version":1,"record":{"type":"broker_registered","node_id":1,"host":"h","port":9092,"broker_epoch":5}}
+            {"version":1,"record":{"type":"topic_created","id":"BwcHBwcHBwcHBwcHBwcHBw","name":"t","partitions":[{"leader":1,"leader_epoch":0,"partition_epoch":0,"replicas":[1],"isr":[1]}],"configs":{"retention.ms":"5"}}}
+            {"version":1,"record":{"type":"partitions_added","id":"BwcHBwcHBwcHBwcHBwcHBw","first":1,"partitions":[{"leader":1,"leader_epoch":0,"partition_epoch":0,"replicas":[1],"isr":[1]}]}}
+            {"version":1,"record":{"type":"partition_changed","id":"BwcHBwcHBwcHBwcHBwcHBw","index":0,"partition":{"leader":1,"leader_epoch":0,"partition_epoch":0,"replicas":[1],"isr":[1]}}}
+            {"version":1,"record":{"type":"config_changed","resource":{"kind":"topic","name":"t"},"key":"retention.ms","value":null}}
+            {"version":1,"record":{"type":"topic_removed","id":"BwcHBwcHBwcHBwcHBwcHBw"}}
+            {"version":1,"record":{"type":"deletion_pending","id":"BwcHBwcHBwcHBwcHBwcHBw","name":"t"}}
+            {"version":1,"record":{"type":"topic_files_deleted","id":"BwcHBwcHBwcHBwcHBwcHBw"}}
+            {"version":1,"record":{"type":"producer_ids_allocated","next":1000}}
+        "#]].assert_eq(&text);
     }
 
     #[test]
@@ -291,6 +302,13 @@ mod tests {
         ] {
             text += &format!("{}\n", Record::from_json(json.as_bytes()).unwrap_err());
         }
-        expect![[]].assert_eq(&text);
+        expect![[r#"
+            metadata record has version 2, this build knows up to 1
+            metadata record is not one this build knows: unknown variant `streams_topology`, expected one of `cluster`, `broker_registered`, `topic_created`, `partitions_added`, `partition_changed`, `topic_removed`, `topic_files_deleted`, `deletion_pending`, `config_changed`, `producer_ids_allocated`
+            metadata record is not one this build knows: unknown field `shard`, expected `next`
+            metadata record is not one this build knows: missing field `next`
+            metadata record is not one this build knows: unknown field `extra`, expected `version` or `record` at line 1 column 72
+            metadata record is not one this build knows: expected ident at line 1 column 2
+        "#]].assert_eq(&text);
     }
 }
