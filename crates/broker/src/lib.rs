@@ -1,1 +1,25 @@
-//! The Kafka server: connections, one file per API, replica host, coordinator host.
+//! The Kafka server: connections, one file per API, the replicas and the coordinators of this node.
+//!
+//! A shell: it moves bytes, time and decisions between the network and the cores. What a batch, a log, a group or the
+//! metadata is, is decided below; what a process is, above.
+
+#![deny(unsafe_code)]
+
+mod api;
+mod clock;
+mod connection;
+mod coordinator_host;
+mod error_code;
+mod fetch_session;
+mod metrics;
+mod producer_ids;
+mod replica;
+mod server;
+mod settings;
+mod tasks;
+
+pub use api::{SERVED, ServedApi};
+pub use clock::Clock;
+pub use metrics::Metrics;
+pub use replica::{Checkpoints, CloseError, OpenError, Opened, ReplicaHost};
+pub use server::{Parts, RunningBroker, ThisNode, start};

@@ -1,0 +1,193 @@
+//! Produce, versions 3 to 13 (KIP-98, KIP-467, KIP-516, KIP-951).
+//!
+//! The batches stay slices of the request's frame from the socket to the file. The appends are done, in the order of
+//! the request, before the next request of the connection starts; only the commit is waited for.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chronik_log::Appended;
+use chronik_model::{Timestamp, TopicId};
+use chronik_net::MemoryPermit;
+use chronik_record::ProducePolicy;
+use chronik_replication::Unacknowledged;
+use chronik_wire::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use chronik_wire::messages::{ProduceRequest, ProduceResponse};
+use chronik_wire::produce::{Partition as ProducedPartition, ProduceRequestView, Topic};
+use chronik_wire::{DecodeError, ErrorCode, Reader};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Answer, Call, Started};
+use crate::error_code;
+use crate::replica::Committed;
+
+const ACKS_NONE: i16 = 0;
+const ACKS_LEADER: i16 = 1;
+const ACKS_ALL: i16 = -1;
+
+/// What became of one partition of the request.
+struct Outcome {
+    topic: usize,
+    index: i32,
+    result: Result<Appended, Failure>,
+    committed: Committed,
+}
+
+pub(super) struct Failure {
+    code: ErrorCode,
+    message: Option<String>,
+}
+
+impl From<ErrorCode> for Failure {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, message: None }
+    }
+}
+
+pub(super) fn start(mut call: Call, permit: MemoryPermit) -> Result<Started, DecodeError> {
+    let version = call.version();
+    let request = ProduceRequestView::decode(&mut call.reader, version)?;
+    call.reader = Reader::new(Bytes::new());
+    let ProduceRequestView { transactional_id, acks, timeout_ms, topics, partitions } = request;
+    let now = call.broker.clock.wall();
+    let mut outcomes = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        let (topic, index) = (partition.topic, partition.index);
+        let appended = match topics.get(topic) {
+            Some(topic) if transactional_id.is_none() => append(&call, version, acks, topic, partition, now),
+            Some(_) => Err(Failure {
+                code: ErrorCode::InvalidTxnState,
+                message: Some("This broker does not serve transactions.".to_owned()),
+            }),
+            None => Err(ErrorCode::InvalidRequest.into()),
+        };
+        let (result, committed) = match appended {
+            Ok((appended, committed)) => (Ok(appended), committed),
+            Err(failure) => (Err(failure), Committed::Now),
+        };
+        outcomes.push(Outcome { topic, index, result, committed });
+    }
+    // The batches are in the log; their memory may serve other requests while this one waits.
+    drop(permit);
+    if acks == ACKS_NONE {
+        let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
+        // Without an answer a closed connection is the only way to tell the producer, as Apache Kafka does.
+        return Ok(Started::Done(if failed { Answer::Close } else { Answer::Nothing }));
+    }
+    if outcomes.iter().all(|outcome| matches!(outcome.committed, Committed::Now)) {
+        return Ok(Started::Done(respond(&call, topics, outcomes)));
+    }
+    Ok(Started::Committing(Box::pin(async move {
+        let patience = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
+        let deadline = Instant::now() + patience;
+        for outcome in &mut outcomes {
+            let committed = std::mem::replace(&mut outcome.committed, Committed::Now);
+            if let Err(code) = commit_by(deadline, committed).await
+                && outcome.result.is_ok()
+            {
+                outcome.result = Err(code.into());
+            }
+        }
+        respond(&call, topics, outcomes)
+    })))
+}
+
+async fn commit_by(deadline: Instant, committed: Committed) -> Result<(), ErrorCode> {
+    match timeout_at(deadline, committed.wait()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Unacknowledged::Offline)) => Err(ErrorCode::KafkaStorageError),
+        Ok(Err(Unacknowledged::Closed)) => Err(ErrorCode::NotLeaderOrFollower),
+        Err(_) => Err(ErrorCode::RequestTimedOut),
+    }
+}
+
+fn append(
+    call: &Call,
+    version: i16,
+    acks: i16,
+    topic: &Topic,
+    partition: ProducedPartition,
+    now: Timestamp,
+) -> Result<(Appended, Committed), Failure> {
+    if !matches!(acks, ACKS_NONE | ACKS_LEADER | ACKS_ALL) {
+        return Err(ErrorCode::InvalidRequiredAcks.into());
+    }
+    let replicas = &call.broker.replicas;
+    let target = if version >= 13 {
+        replicas.by_id(TopicId(topic.topic_id), partition.index)?
+    } else {
+        replicas.by_name(&topic.name, partition.index)?
+    };
+    if chronik_metadata::is_internal_topic(&target.name().topic) && call.client_id() != "__admin_client" {
+        return Err(Failure {
+            code: ErrorCode::InvalidTopicException,
+            message: Some(format!("Topic {} is internal and written by the broker alone.", target.name().topic)),
+        });
+    }
+    let settings = target.settings();
+    let topic_metrics = &call.broker.metrics;
+    let policy = ProducePolicy { produce_version: version, ..settings.produce.clone() };
+    let batch =
+        chronik_record::validate_produced(partition.records.unwrap_or_default(), &policy, now).map_err(|invalid| {
+            topic_metrics.batches_refused.inc();
+            Failure { code: error_code::invalid_batch(&invalid), message: Some(invalid.to_string()) }
+        })?;
+    if acks == ACKS_ALL && settings.min_insync_replicas > 1 {
+        return Err(Failure {
+            code: ErrorCode::NotEnoughReplicas,
+            message: Some(format!(
+                "The size of the current ISR is 1, {} are required for {}.",
+                settings.min_insync_replicas,
+                target.name()
+            )),
+        });
+    }
+    let appended = target.append(&batch, now, acks == ACKS_ALL).map_err(|error| {
+        if error_code::is_storage(&error) {
+            tracing::error!(partition = %target.name(), %error, "append failed, the partition is offline");
+        }
+        Failure { code: error_code::append(&error), message: Some(error.to_string()) }
+    })?;
+    if !appended.0.duplicate {
+        topic_metrics.batch_appended(batch.header().records_count, batch.bytes().len());
+    }
+    Ok(appended)
+}
+
+fn respond(call: &Call, topics: Vec<Topic>, outcomes: Vec<Outcome>) -> Answer {
+    let mut responses: Vec<TopicProduceResponse> = topics
+        .into_iter()
+        .map(|topic| TopicProduceResponse {
+            name: topic.name,
+            topic_id: topic.topic_id,
+            partition_responses: Vec::new(),
+        })
+        .collect();
+    for outcome in outcomes {
+        let response = match outcome.result {
+            Ok(appended) => PartitionProduceResponse {
+                index: outcome.index,
+                base_offset: appended.base_offset.get(),
+                log_append_time_ms: appended.log_append_time.millis(),
+                log_start_offset: appended.log_start.get(),
+                ..Default::default()
+            },
+            Err(failure) => {
+                call.broker.metrics.produce_failed(failure.code);
+                PartitionProduceResponse {
+                    index: outcome.index,
+                    error_code: failure.code.code(),
+                    error_message: failure.message,
+                    base_offset: -1,
+                    log_append_time_ms: -1,
+                    log_start_offset: -1,
+                    ..Default::default()
+                }
+            }
+        };
+        if let Some(topic) = responses.get_mut(outcome.topic) {
+            topic.partition_responses.push(response);
+        }
+    }
+    call.answer::<ProduceRequest>(&ProduceResponse { responses, ..Default::default() })
+}

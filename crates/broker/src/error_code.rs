@@ -1,0 +1,139 @@
+//! The one map from what went wrong to Kafka's error codes. Exhaustive: a new error does not compile until its code is
+//! chosen here.
+
+use chronik_coordinator::GroupError;
+use chronik_log::{AppendError, LogError, ReadError};
+use chronik_metadata::{ControllerError, RuleError};
+use chronik_model::LeaderEpoch;
+use chronik_record::{InvalidBatch, InvalidKind};
+use chronik_wire::ErrorCode;
+
+/// A batch that failed validation.
+pub(crate) fn invalid_batch(invalid: &InvalidBatch) -> ErrorCode {
+    match invalid.kind() {
+        InvalidKind::Corrupt => ErrorCode::CorruptMessage,
+        InvalidKind::InvalidRecord => ErrorCode::InvalidRecord,
+        InvalidKind::TooLarge => ErrorCode::MessageTooLarge,
+        InvalidKind::InvalidTimestamp => ErrorCode::InvalidTimestamp,
+        InvalidKind::UnsupportedFormat => ErrorCode::UnsupportedForMessageFormat,
+        InvalidKind::UnsupportedCompression => ErrorCode::UnsupportedCompressionType,
+    }
+}
+
+/// An append that the log refused.
+pub(crate) fn append(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::InvalidTxnState { .. } => ErrorCode::InvalidTxnState,
+        AppendError::TooLargeForSegment { .. } => ErrorCode::RecordListTooLarge,
+        AppendError::StaleLeaderEpoch { .. } => ErrorCode::NotLeaderOrFollower,
+        AppendError::OffsetsExhausted { .. } | AppendError::Offline(_) | AppendError::Io { .. } => {
+            ErrorCode::KafkaStorageError
+        }
+    }
+}
+
+/// Whether an append failed for the disk's sake rather than the producer's.
+pub(crate) fn is_storage(error: &AppendError) -> bool {
+    append(error) == ErrorCode::KafkaStorageError
+}
+
+/// A read that the log refused.
+pub(crate) fn read(error: &ReadError) -> ErrorCode {
+    match error {
+        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        // Clients retry it, and a replica elsewhere may have the range.
+        ReadError::Damaged(_) | ReadError::Offline | ReadError::Io { .. } => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// A change of a log that failed.
+pub(crate) fn log(error: &LogError) -> ErrorCode {
+    match error {
+        LogError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        LogError::Offline(_) | LogError::Io { .. } => ErrorCode::KafkaStorageError,
+        LogError::Read(error) => read(error),
+    }
+}
+
+/// A group request that was refused.
+pub(crate) fn group(error: GroupError) -> ErrorCode {
+    match error {
+        GroupError::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
+        GroupError::CoordinatorLoadInProgress => ErrorCode::CoordinatorLoadInProgress,
+        GroupError::NotCoordinator => ErrorCode::NotCoordinator,
+        GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
+        GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+        GroupError::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
+        GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
+        GroupError::UnknownMemberId => ErrorCode::UnknownMemberId,
+        GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
+        GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
+        GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+        GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+        GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+        GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+        GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        GroupError::InvalidCommitOffsetSize => ErrorCode::InvalidCommitOffsetSize,
+        GroupError::InvalidTopic => ErrorCode::InvalidTopicException,
+        GroupError::InvalidRequest => ErrorCode::InvalidRequest,
+        GroupError::UnknownServerError => ErrorCode::UnknownServerError,
+    }
+}
+
+/// The outcome of a group request that has no error where all is well.
+pub(crate) fn group_or_none(error: Option<GroupError>) -> ErrorCode {
+    error.map_or(ErrorCode::None, group)
+}
+
+/// A change of the metadata that the rules refuse.
+pub(crate) fn rule(error: &RuleError) -> ErrorCode {
+    match error {
+        RuleError::InvalidTopicName(_) => ErrorCode::InvalidTopicException,
+        RuleError::TopicAlreadyExists { .. } => ErrorCode::TopicAlreadyExists,
+        RuleError::UnknownTopic | RuleError::UnknownConfigTopic { .. } => ErrorCode::UnknownTopicOrPartition,
+        RuleError::UnknownTopicId => ErrorCode::UnknownTopicId,
+        RuleError::TopicDeletionDisabled => ErrorCode::TopicDeletionDisabled,
+        RuleError::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
+        RuleError::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
+        RuleError::InvalidReplicaAssignment(_) => ErrorCode::InvalidReplicaAssignment,
+        RuleError::InvalidConfig(_) => ErrorCode::InvalidConfig,
+        RuleError::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        RuleError::TooManyPartitions => ErrorCode::PolicyViolation,
+    }
+}
+
+/// A change of the metadata that nobody could decide on.
+pub(crate) fn controller(error: &ControllerError) -> ErrorCode {
+    match error {
+        ControllerError::Stopped => ErrorCode::NotController,
+        // Retriable, and true: the time to answer is over.
+        ControllerError::Busy { .. } => ErrorCode::RequestTimedOut,
+        ControllerError::JournalFailed { .. } => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// Compares the epoch that a client believes in with the leader's (KIP-320); -1 does not compare.
+pub(crate) fn check_leader_epoch(asked: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
+    match asked {
+        _ if asked < 0 || asked == current.get() => Ok(()),
+        _ if asked < current.get() => Err(ErrorCode::FencedLeaderEpoch),
+        _ => Err(ErrorCode::UnknownLeaderEpoch),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_epochs_are_fenced_and_newer_ones_unknown() {
+        let current = LeaderEpoch::new(4);
+        assert_eq!(check_leader_epoch(-1, current), Ok(()));
+        assert_eq!(check_leader_epoch(4, current), Ok(()));
+        assert_eq!(check_leader_epoch(3, current), Err(ErrorCode::FencedLeaderEpoch));
+        assert_eq!(check_leader_epoch(5, current), Err(ErrorCode::UnknownLeaderEpoch));
+    }
+}

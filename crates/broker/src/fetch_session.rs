@@ -1,0 +1,357 @@
+//! Incremental fetch sessions (KIP-227): what a consumer fetches is remembered, so that a request names only changes
+//! and a response only partitions with something to say.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chronik_model::{Instant, TopicId};
+use chronik_wire::ErrorCode;
+use chronik_wire::messages::FetchRequest;
+use parking_lot::Mutex;
+
+/// A full cache gives up sessions unused for this long (`min.incremental.fetch.session.eviction.ms`).
+const EVICTION_MIN: Duration = Duration::from_secs(120);
+/// The epoch that asks for a new session.
+const EPOCH_INITIAL: i32 = 0;
+/// The epoch that ends a session or wants none.
+const EPOCH_FINAL: i32 = -1;
+
+/// A topic as the client names it: by id from version 13 on, by name before.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum TopicKey {
+    Id(TopicId),
+    Name(Arc<str>),
+}
+
+/// One partition of a fetch.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) topic: TopicKey,
+    pub(crate) partition: i32,
+    pub(crate) current_leader_epoch: i32,
+    pub(crate) fetch_offset: i64,
+    pub(crate) last_fetched_epoch: i32,
+    pub(crate) max_bytes: i32,
+}
+
+/// What a response said last of a partition. A partition is left out while none of it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Said {
+    high_watermark: i64,
+    log_start: i64,
+}
+
+/// What the response is about to say of a partition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Saying {
+    pub(crate) high_watermark: i64,
+    pub(crate) log_start: i64,
+    pub(crate) has_records: bool,
+    /// An error or a diverging epoch.
+    pub(crate) must_respond: bool,
+    pub(crate) is_error: bool,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    wanted: Wanted,
+    said: Option<Said>,
+}
+
+#[derive(Debug)]
+struct Session {
+    epoch: i32,
+    by_id: bool,
+    partitions: Vec<Remembered>,
+    last_used: Instant,
+}
+
+/// All sessions of the broker.
+#[derive(Debug)]
+pub(crate) struct FetchSessions {
+    slots_max: usize,
+    sessions: Mutex<HashMap<i32, Session>>,
+}
+
+/// How a fetch takes part in a session.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Participation {
+    /// No session: every partition is answered.
+    None,
+    /// A session was begun by this fetch: every partition is answered.
+    Begun(i32),
+    /// A session goes on: partitions without news are left out.
+    Continued(i32),
+}
+
+impl Participation {
+    pub(crate) fn session_id(&self) -> i32 {
+        match self {
+            Self::None => 0,
+            Self::Begun(id) | Self::Continued(id) => *id,
+        }
+    }
+}
+
+impl FetchSessions {
+    pub(crate) fn new(slots_max: usize) -> Self {
+        Self { slots_max, sessions: Mutex::default() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.lock().len()
+    }
+
+    /// What a request wants, in the order in which it is to be served.
+    pub(crate) fn begin(
+        &self,
+        request: FetchRequest,
+        by_id: bool,
+        now: Instant,
+    ) -> Result<(Participation, Vec<Wanted>), ErrorCode> {
+        let (session_id, epoch) = (request.session_id, request.session_epoch);
+        let mut sessions = self.sessions.lock();
+        if epoch == EPOCH_FINAL || epoch == EPOCH_INITIAL {
+            if session_id != 0 {
+                sessions.remove(&session_id);
+            }
+            let wanted = wanted(&request, by_id);
+            if epoch == EPOCH_FINAL || wanted.is_empty() {
+                return Ok((Participation::None, wanted));
+            }
+            let participation = match self.insert(&mut sessions, &wanted, by_id, now) {
+                Some(id) => Participation::Begun(id),
+                None => Participation::None,
+            };
+            return Ok((participation, wanted));
+        }
+        let session = sessions.get_mut(&session_id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
+        if session.epoch != epoch {
+            return Err(ErrorCode::InvalidFetchSessionEpoch);
+        }
+        if session.by_id != by_id {
+            return Err(ErrorCode::FetchSessionTopicIdError);
+        }
+        session.update(&request);
+        if session.partitions.is_empty() {
+            sessions.remove(&session_id);
+            return Ok((Participation::None, Vec::new()));
+        }
+        session.epoch = if epoch == i32::MAX { 1 } else { epoch + 1 };
+        session.last_used = now;
+        let wanted = session.partitions.iter().map(|remembered| remembered.wanted.clone()).collect();
+        Ok((Participation::Continued(session_id), wanted))
+    }
+
+    /// Which of the partitions served, in the order of [`FetchSessions::begin`], the response must name.
+    pub(crate) fn finish(&self, participation: &Participation, sayings: &[Saying]) -> Vec<bool> {
+        let incremental = matches!(participation, Participation::Continued(_));
+        let mut named = vec![!incremental; sayings.len()];
+        let mut sessions = self.sessions.lock();
+        let Some(session) = sessions.get_mut(&participation.session_id()) else {
+            return vec![true; sayings.len()];
+        };
+        let mut with_records = false;
+        for ((remembered, saying), named) in session.partitions.iter_mut().zip(sayings).zip(&mut named) {
+            let said = Said { high_watermark: saying.high_watermark, log_start: saying.log_start };
+            *named |= saying.has_records || saying.must_respond || remembered.said != Some(said);
+            // After an error the next good answer is news again.
+            remembered.said = (!saying.is_error).then_some(said);
+            with_records |= saying.has_records;
+        }
+        if with_records && sayings.len() == session.partitions.len() {
+            // Partitions that were served go last, so that a small response limit starves none.
+            let (mut starved, mut served) = (Vec::new(), Vec::new());
+            for (remembered, saying) in session.partitions.drain(..).zip(sayings) {
+                if saying.has_records { served.push(remembered) } else { starved.push(remembered) }
+            }
+            starved.append(&mut served);
+            session.partitions = starved;
+        }
+        named
+    }
+
+    fn insert(
+        &self,
+        sessions: &mut HashMap<i32, Session>,
+        wanted: &[Wanted],
+        by_id: bool,
+        now: Instant,
+    ) -> Option<i32> {
+        if sessions.len() >= self.slots_max {
+            let oldest = sessions.iter().min_by_key(|(_, session)| session.last_used).map(|(id, s)| (*id, s.last_used));
+            match oldest {
+                Some((id, last_used)) if now.saturating_since(last_used) >= EVICTION_MIN => drop(sessions.remove(&id)),
+                _ => return None,
+            }
+        }
+        let mut id = 0;
+        while id == 0 || sessions.contains_key(&id) {
+            // Ids are not secret, they only must not be met by a client's stale one.
+            id = i32::try_from(RandomState::new().hash_one(sessions.len()) >> 33).unwrap_or(0);
+        }
+        let partitions = wanted.iter().map(|wanted| Remembered { wanted: wanted.clone(), said: None }).collect();
+        sessions.insert(id, Session { epoch: 1, by_id, partitions, last_used: now });
+        Some(id)
+    }
+}
+
+impl Session {
+    fn update(&mut self, request: &FetchRequest) {
+        if !request.topics.is_empty() {
+            let mut at: HashMap<(TopicKey, i32), usize> = self
+                .partitions
+                .iter()
+                .enumerate()
+                .map(|(at, remembered)| ((remembered.wanted.topic.clone(), remembered.wanted.partition), at))
+                .collect();
+            for wanted in wanted(request, self.by_id) {
+                let key = (wanted.topic.clone(), wanted.partition);
+                match at.get(&key).and_then(|at| self.partitions.get_mut(*at)) {
+                    Some(remembered) => remembered.wanted = wanted,
+                    None => {
+                        at.insert(key, self.partitions.len());
+                        self.partitions.push(Remembered { wanted, said: None });
+                    }
+                }
+            }
+        }
+        for forgotten in &request.forgotten_topics_data {
+            let topic = topic_key(self.by_id, &forgotten.topic, forgotten.topic_id);
+            self.partitions.retain(|remembered| {
+                remembered.wanted.topic != topic || !forgotten.partitions.contains(&remembered.wanted.partition)
+            });
+        }
+    }
+}
+
+fn topic_key(by_id: bool, name: &str, id: chronik_wire::Uuid) -> TopicKey {
+    if by_id { TopicKey::Id(TopicId(id)) } else { TopicKey::Name(name.into()) }
+}
+
+fn wanted(request: &FetchRequest, by_id: bool) -> Vec<Wanted> {
+    let mut all = Vec::with_capacity(request.topics.iter().map(|topic| topic.partitions.len()).sum());
+    for topic in &request.topics {
+        let key = topic_key(by_id, &topic.topic, topic.topic_id);
+        all.extend(topic.partitions.iter().map(|partition| Wanted {
+            topic: key.clone(),
+            partition: partition.partition,
+            current_leader_epoch: partition.current_leader_epoch,
+            fetch_offset: partition.fetch_offset,
+            last_fetched_epoch: partition.last_fetched_epoch,
+            max_bytes: partition.partition_max_bytes,
+        }));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use chronik_wire::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+
+    use super::*;
+
+    fn request(session_id: i32, session_epoch: i32, partitions: &[(i32, i64)]) -> FetchRequest {
+        let partitions: Vec<_> = partitions
+            .iter()
+            .map(|(partition, fetch_offset)| FetchPartition {
+                partition: *partition,
+                fetch_offset: *fetch_offset,
+                ..Default::default()
+            })
+            .collect();
+        let topics = if partitions.is_empty() {
+            Vec::new()
+        } else {
+            vec![FetchTopic { topic: "t".to_owned(), partitions, ..Default::default() }]
+        };
+        FetchRequest { session_id, session_epoch, topics, ..Default::default() }
+    }
+
+    fn saying(high_watermark: i64, has_records: bool) -> Saying {
+        Saying { high_watermark, log_start: 0, has_records, must_respond: false, is_error: false }
+    }
+
+    fn order(wanted: &[Wanted]) -> Vec<(i32, i64)> {
+        wanted.iter().map(|w| (w.partition, w.fetch_offset)).collect()
+    }
+
+    fn begun(sessions: &FetchSessions, partitions: &[(i32, i64)]) -> i32 {
+        match sessions.begin(request(0, 0, partitions), false, Instant::ORIGIN) {
+            Ok((Participation::Begun(id), _)) => id,
+            other => panic!("no session begun: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_incremental_response_names_only_partitions_with_news() {
+        let sessions = FetchSessions::new(10);
+        let id = begun(&sessions, &[(0, 0), (1, 0)]);
+        let all = sessions.finish(&Participation::Begun(id), &[saying(5, false), saying(7, false)]);
+        assert_eq!(all, [true, true]);
+        let (participation, wanted) = sessions.begin(request(id, 1, &[]), false, Instant::ORIGIN).unwrap();
+        assert_eq!((&participation, order(&wanted)), (&Participation::Continued(id), vec![(0, 0), (1, 0)]));
+        assert_eq!(sessions.finish(&participation, &[saying(5, false), saying(8, false)]), [false, true]);
+    }
+
+    #[test]
+    fn served_partitions_go_last() {
+        let sessions = FetchSessions::new(10);
+        let id = begun(&sessions, &[(0, 0), (1, 0), (2, 0)]);
+        sessions.finish(&Participation::Begun(id), &[saying(5, true), saying(5, false), saying(5, true)]);
+        let (_, wanted) = sessions.begin(request(id, 1, &[(0, 5)]), false, Instant::ORIGIN).unwrap();
+        assert_eq!(order(&wanted), [(1, 0), (0, 5), (2, 0)]);
+    }
+
+    #[test]
+    fn wrong_session_and_wrong_epoch_are_told_apart() {
+        let sessions = FetchSessions::new(10);
+        let id = begun(&sessions, &[(0, 0)]);
+        let refused = |session_id, epoch| {
+            sessions.begin(request(session_id, epoch, &[]), false, Instant::ORIGIN).map(|_| ()).unwrap_err()
+        };
+        assert_eq!(refused(id ^ 1, 1), ErrorCode::FetchSessionIdNotFound);
+        assert_eq!(refused(id, 2), ErrorCode::InvalidFetchSessionEpoch);
+        assert!(sessions.begin(request(id, 1, &[]), false, Instant::ORIGIN).is_ok());
+        assert_eq!(refused(id, 1), ErrorCode::InvalidFetchSessionEpoch);
+        let by_id = sessions.begin(request(id, 2, &[]), true, Instant::ORIGIN).unwrap_err();
+        assert_eq!(by_id, ErrorCode::FetchSessionTopicIdError);
+    }
+
+    #[test]
+    fn a_session_whose_last_partition_is_forgotten_ends() {
+        let sessions = FetchSessions::new(10);
+        let id = begun(&sessions, &[(0, 0)]);
+        let mut forget = request(id, 1, &[]);
+        forget.forgotten_topics_data =
+            vec![ForgottenTopic { topic: "t".to_owned(), partitions: vec![0], ..Default::default() }];
+        let (participation, wanted) = sessions.begin(forget, false, Instant::ORIGIN).unwrap();
+        assert_eq!((participation, wanted.len(), sessions.len()), (Participation::None, 0, 0));
+    }
+
+    #[test]
+    fn a_full_cache_evicts_only_what_was_unused_for_long() {
+        let sessions = FetchSessions::new(1);
+        let id = begun(&sessions, &[(0, 0)]);
+        let at = |seconds| Instant::ORIGIN + Duration::from_secs(seconds);
+        let (early, _) = sessions.begin(request(0, 0, &[(0, 0)]), false, at(60)).unwrap();
+        assert_eq!(early, Participation::None);
+        let (late, _) = sessions.begin(request(0, 0, &[(0, 0)]), false, at(121)).unwrap();
+        assert!(matches!(late, Participation::Begun(other) if other != id));
+        assert_eq!(sessions.len(), 1);
+    }
+
+    #[test]
+    fn an_error_is_named_and_so_is_the_recovery_from_it() {
+        let sessions = FetchSessions::new(10);
+        let id = begun(&sessions, &[(0, 0)]);
+        sessions.finish(&Participation::Begun(id), &[saying(5, false)]);
+        let next = |epoch| sessions.begin(request(id, epoch, &[]), false, Instant::ORIGIN).unwrap().0;
+        let error = Saying { must_respond: true, is_error: true, ..saying(-1, false) };
+        assert_eq!(sessions.finish(&next(1), &[error]), [true]);
+        assert_eq!(sessions.finish(&next(2), &[saying(5, false)]), [true]);
+        assert_eq!(sessions.finish(&next(3), &[saying(5, false)]), [false]);
+    }
+}

@@ -1,0 +1,97 @@
+//! Group commit: one thread turns the appends of all partitions since its last round into few syncs.
+//!
+//! While a round is under way further appends gather, so the rounds grow with the load. A few partitions are synced
+//! file by file; many by one `syncfs`, whose cost does not grow with their number.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use chronik_log::FlushJob;
+use chronik_log::fs::Fs;
+use parking_lot::{Condvar, Mutex};
+
+use super::partition::Partition;
+use crate::metrics::Metrics;
+use crate::tasks;
+
+/// From this many syncs on, one sync of the file system is cheaper than one for each file.
+const SYNC_ALL_MIN: usize = 8;
+
+/// Partitions with bytes to be made durable. Each is listed once at the most, so the list is bounded by the partitions.
+#[derive(Debug, Default)]
+pub(crate) struct FlushQueue {
+    state: Mutex<State>,
+    wanted: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    dirty: VecDeque<Arc<Partition>>,
+    stopping: bool,
+}
+
+impl FlushQueue {
+    /// Lists `partition` for the next round.
+    pub(crate) fn push(&self, partition: Arc<Partition>) {
+        self.state.lock().dirty.push_back(partition);
+        self.wanted.notify_one();
+    }
+
+    /// Lets the thread end once everything listed is durable.
+    pub(crate) fn stop(&self) {
+        self.state.lock().stopping = true;
+        self.wanted.notify_one();
+    }
+
+    /// The next round's partitions, or `None` at the end.
+    fn next_round(&self) -> Option<VecDeque<Arc<Partition>>> {
+        let mut state = self.state.lock();
+        while state.dirty.is_empty() {
+            if state.stopping {
+                return None;
+            }
+            self.wanted.wait(&mut state);
+        }
+        Some(std::mem::take(&mut state.dirty))
+    }
+}
+
+/// Starts the thread.
+pub(crate) fn start(
+    queue: Arc<FlushQueue>,
+    fs: Arc<dyn Fs>,
+    root: PathBuf,
+    metrics: Arc<Metrics>,
+) -> io::Result<JoinHandle<()>> {
+    tasks::thread("flusher", move || {
+        while let Some(round) = queue.next_round() {
+            let started = Instant::now();
+            flush(&round, fs.as_ref(), &root);
+            metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
+        }
+    })
+}
+
+/// Makes everything appended to `partitions` before the call durable, and tells them.
+pub(super) fn flush(partitions: &VecDeque<Arc<Partition>>, fs: &dyn Fs, root: &std::path::Path) {
+    let jobs: Vec<(&Arc<Partition>, FlushJob)> =
+        partitions.iter().filter_map(|partition| Some((partition, partition.take_flush_job()?))).collect();
+    let syncs: usize = jobs.iter().map(|(_, job)| job.syncs()).sum();
+    if syncs >= SYNC_ALL_MIN {
+        let outcome = fs.sync_all(root);
+        for (partition, job) in jobs {
+            // io::Error is not Clone; kind and text are what a report needs.
+            let outcome = outcome.as_ref().map(|()| ()).map_err(|e| io::Error::new(e.kind(), e.to_string()));
+            partition.flushed(job, outcome);
+        }
+    } else {
+        for (partition, job) in jobs {
+            let outcome = job.run();
+            partition.flushed(job, outcome);
+        }
+    }
+}

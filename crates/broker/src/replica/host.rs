@@ -1,0 +1,466 @@
+//! Starts, stops and re-configures partitions as the metadata says, and finds them for the handlers.
+//!
+//! Only a committed removal deletes files. A partition that the metadata does not know is left alone and named in the
+//! log, and one whose files are missing although a checkpoint knows them is not served, rather than begun anew.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use chronik_log::dir::{DataDir, DirError};
+use chronik_log::fs::Fs;
+use chronik_log::{Checkpoint, Log, LogError, Recovered};
+use chronik_metadata::config::{BrokerSettings, StaticConfig};
+use chronik_metadata::{Delta, Image, ImageListener, Topic};
+use chronik_model::{TopicId, TopicPartition};
+use chronik_wire::ErrorCode;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::flusher::{self, FlushQueue};
+use super::partition::Partition;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::settings::PartitionSettings;
+
+/// Logs are opened by this many threads at once.
+const OPEN_THREADS: usize = 4;
+
+/// Where recovery of each partition has to look.
+pub type Checkpoints = BTreeMap<TopicPartition, Checkpoint>;
+
+/// The partitions of this broker.
+#[derive(Debug)]
+pub struct ReplicaHost {
+    fs: Arc<dyn Fs>,
+    dir: Arc<DataDir>,
+    static_config: Arc<StaticConfig>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    flush_queue: Arc<FlushQueue>,
+    registry: ArcSwap<Registry>,
+    settings: ArcSwap<BrokerSettings>,
+    /// Held while a checkpoint is cut and written, so that an older one never replaces a newer one.
+    checkpointing: Mutex<()>,
+    /// Removed topics whose files could not be set aside; they stay pending until the next start.
+    unstaged: Mutex<HashSet<TopicId>>,
+    /// Told when topics were removed and their files wait to be deleted.
+    pub(super) removed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    by_id: HashMap<TopicId, Arc<TopicReplicas>>,
+    by_name: BTreeMap<Arc<str>, Arc<TopicReplicas>>,
+}
+
+#[derive(Debug)]
+struct TopicReplicas {
+    id: TopicId,
+    name: Arc<str>,
+    /// By index; `None` where the partition cannot be served.
+    partitions: Vec<Option<Arc<Partition>>>,
+}
+
+/// What opening all logs found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opened {
+    /// Topics in the image.
+    pub topics: usize,
+    /// Partitions served.
+    pub partitions: usize,
+    /// Bytes that recovery verified.
+    pub scanned_bytes: u64,
+}
+
+/// The partitions cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory failed.
+    #[error(transparent)]
+    Dir(#[from] DirError),
+    /// A thread that opened logs panicked.
+    #[error("a thread that opened logs has panicked")]
+    Panicked,
+}
+
+/// The partitions cannot be closed cleanly; the next start verifies what was written last.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    /// A log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The data directory failed.
+    #[error(transparent)]
+    Dir(#[from] DirError),
+}
+
+impl ReplicaHost {
+    /// A host without partitions, with its flusher running.
+    ///
+    /// # Errors
+    /// The flusher's thread could not be started.
+    pub fn start(
+        fs: Arc<dyn Fs>,
+        dir: Arc<DataDir>,
+        static_config: Arc<StaticConfig>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<(Arc<Self>, JoinHandle<()>)> {
+        let flush_queue = Arc::new(FlushQueue::default());
+        let root = dir.root().to_path_buf();
+        let flusher = flusher::start(Arc::clone(&flush_queue), Arc::clone(&fs), root, Arc::clone(&metrics))?;
+        let settings = ArcSwap::from_pointee(BrokerSettings::resolve(&Image::default(), &static_config));
+        let host = Self {
+            fs,
+            dir,
+            static_config,
+            clock,
+            metrics,
+            flush_queue,
+            registry: ArcSwap::default(),
+            settings,
+            checkpointing: Mutex::new(()),
+            unstaged: Mutex::default(),
+            removed: Notify::new(),
+        };
+        Ok((Arc::new(host), flusher))
+    }
+
+    /// Opens every partition of the image. What recovery read is synced before anything is served.
+    ///
+    /// # Errors
+    /// The file system failed in a way that concerns all partitions.
+    pub fn open_all(&self, image: &Image, checkpoints: &Checkpoints, clean: bool) -> Result<Opened, OpenError> {
+        self.settings.store(Arc::new(BrokerSettings::resolve(image, &self.static_config)));
+        for removed in image.deletions_pending() {
+            if image.topic(&removed.name).is_none() {
+                self.dir.stage_topic_deletion(&removed.name, removed.id)?;
+            }
+        }
+        let topics: Vec<&Arc<Topic>> = image.topics().collect();
+        let work: Vec<(&Topic, i32)> = topics
+            .iter()
+            .flat_map(|topic| (0..).zip(&topic.partitions).map(|(index, _)| (topic.as_ref(), index)))
+            .collect();
+        let chunk = work.len().div_ceil(OPEN_THREADS).max(1);
+        let results: Vec<Option<(Log, Recovered)>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = work
+                .chunks(chunk)
+                .map(|part| {
+                    scope.spawn(move || {
+                        part.iter().map(|(topic, index)| self.open(image, topic, *index, checkpoints, clean)).collect()
+                    })
+                })
+                .collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|_| Vec::new())).collect()
+        });
+        if results.len() != work.len() {
+            return Err(OpenError::Panicked);
+        }
+        // What a crash left in the page cache is served only once it is durable.
+        let synced = results.iter().flatten().any(|(_, recovered)| recovered.needs_sync);
+        if synced {
+            self.dir.sync_all()?;
+        }
+        let mut opened = Opened { topics: topics.len(), ..Opened::default() };
+        let mut registry = Registry::default();
+        let mut results = results.into_iter();
+        for topic in topics {
+            let partitions = (0..)
+                .zip(&topic.partitions)
+                .map(|(index, _)| {
+                    let (mut log, recovered) = results.next().flatten()?;
+                    if synced {
+                        log.synced_all();
+                    }
+                    opened.partitions += 1;
+                    opened.scanned_bytes += recovered.scanned_bytes;
+                    self.metrics.damaged_ranges.inc_by(i64::try_from(recovered.damage.len()).unwrap_or(i64::MAX));
+                    Some(self.lead(image, topic, index, log))
+                })
+                .collect();
+            registry.insert(topic, partitions);
+        }
+        self.metrics.recovered_bytes.set(i64::try_from(opened.scanned_bytes).unwrap_or(i64::MAX));
+        self.publish(registry);
+        Ok(opened)
+    }
+
+    fn open(
+        &self,
+        image: &Image,
+        topic: &Topic,
+        index: i32,
+        checkpoints: &Checkpoints,
+        clean: bool,
+    ) -> Option<(Log, Recovered)> {
+        let name = TopicPartition::new(Arc::clone(&topic.name), index);
+        let path = self.dir.partition_dir(&name);
+        let config = self.partition_settings(image, topic).log;
+        let known = checkpoints.get(&name);
+        let exists = self.fs.exists(&path).unwrap_or(true);
+        let opened = match (exists, known) {
+            (false, Some(_)) => {
+                tracing::error!(partition = %name, path = %path.display(), "files are missing, the partition is not served");
+                return None;
+            }
+            // The topic was committed and the process died before its files were made.
+            (false, None) => Log::create(Arc::clone(&self.fs), path, name.clone(), config, false)
+                .map(|log| (log, Recovered { needs_sync: true, ..Recovered::default() }))
+                .map_err(|error| error.to_string()),
+            (true, known) => {
+                Log::open(Arc::clone(&self.fs), path, name.clone(), config, known.cloned(), clean, self.clock.wall())
+                    .map_err(|error| error.to_string())
+            }
+        };
+        match opened {
+            Ok((log, recovered)) => {
+                if recovered.truncated_bytes > 0 {
+                    tracing::warn!(
+                        partition = %name, bytes = recovered.truncated_bytes,
+                        "torn tail cut: the last write before the crash was not complete"
+                    );
+                }
+                for damage in &recovered.damage {
+                    tracing::error!(partition = %name, damage = ?damage, "log is damaged, the range is not served");
+                }
+                Some((log, recovered))
+            }
+            Err(error) => {
+                tracing::error!(partition = %name, error, "log cannot be opened, the partition is not served");
+                None
+            }
+        }
+    }
+
+    fn lead(&self, image: &Image, topic: &Topic, index: i32, log: Log) -> Arc<Partition> {
+        let epoch = usize::try_from(index).ok().and_then(|at| topic.partitions.get(at)).map(|p| p.leader_epoch);
+        Partition::lead(
+            TopicPartition::new(Arc::clone(&topic.name), index),
+            epoch.unwrap_or_default(),
+            log,
+            self.partition_settings(image, topic),
+            Arc::clone(&self.flush_queue),
+        )
+    }
+
+    fn partition_settings(&self, image: &Image, topic: &Topic) -> PartitionSettings {
+        let expiration = self.settings.load().producer_id_expiration;
+        PartitionSettings::resolve(image, topic, &self.static_config, expiration)
+    }
+
+    /// The partition, or the error that a client gets which names it by topic name.
+    pub(crate) fn by_name(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+        let registry = self.registry.load();
+        let topic = registry.by_name.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        topic.partition(index)
+    }
+
+    /// The partition, or the error that a client gets which names it by topic id.
+    pub(crate) fn by_id(&self, topic: TopicId, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+        let registry = self.registry.load();
+        let topic = registry.by_id.get(&topic).ok_or(ErrorCode::UnknownTopicId)?;
+        topic.partition(index)
+    }
+
+    /// Every partition served, by topic name and index.
+    pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
+        let registry = self.registry.load();
+        registry.by_name.values().flat_map(|topic| topic.partitions.iter().flatten().cloned()).collect()
+    }
+
+    /// The broker's settings as they are now.
+    pub(crate) fn settings(&self) -> Arc<BrokerSettings> {
+        self.settings.load_full()
+    }
+
+    pub(crate) fn static_config(&self) -> &StaticConfig {
+        &self.static_config
+    }
+
+    /// The data directory.
+    pub(crate) fn root(&self) -> &Path {
+        self.dir.root()
+    }
+
+    /// Makes everything durable and writes down from where recovery has to look. Blocks.
+    pub(crate) fn write_checkpoint(&self) -> Result<(), DirError> {
+        let _one_at_a_time = self.checkpointing.lock();
+        let covered = self.metrics.uncheckpointed_bytes();
+        let partitions = self.all().into();
+        flusher::flush(&partitions, self.fs.as_ref(), self.dir.root());
+        let mut checkpoints = Checkpoints::new();
+        for partition in &partitions {
+            match partition.checkpoint() {
+                Ok(checkpoint) => drop(checkpoints.insert(partition.name().clone(), checkpoint)),
+                // An offline log keeps no checkpoint: the next start reads it from its beginning.
+                Err(error) => {
+                    tracing::debug!(partition = %partition.name(), %error, "partition left out of the checkpoint")
+                }
+            }
+        }
+        self.dir.write_checkpoint(&checkpoints)?;
+        self.metrics.checkpointed(covered);
+        Ok(())
+    }
+
+    /// Closes every log cleanly, so that the next start reads nothing. Blocks.
+    ///
+    /// # Errors
+    /// A log could not be closed; the stop is then not marked clean.
+    pub fn close_all(&self) -> Result<(), CloseError> {
+        let _one_at_a_time = self.checkpointing.lock();
+        let mut checkpoints = Checkpoints::new();
+        let mut failed = None;
+        let partitions = self.all();
+        flusher::flush(&partitions.clone().into(), self.fs.as_ref(), self.dir.root());
+        for partition in partitions {
+            match partition.with_log(|log| log.close_cleanly()) {
+                Ok(checkpoint) => drop(checkpoints.insert(partition.name().clone(), checkpoint)),
+                Err(error) => {
+                    tracing::error!(partition = %partition.name(), %error, "log cannot be closed cleanly");
+                    failed = Some(error);
+                }
+            }
+            partition.close();
+        }
+        self.flush_queue.stop();
+        self.dir.write_checkpoint(&checkpoints)?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        self.dir.mark_clean_stop()?;
+        Ok(())
+    }
+
+    /// Removes the files of removed topics, and tells whether those of `topic` are among them. Blocks.
+    pub(super) fn delete_files(&self, topic: TopicId) -> Result<bool, DirError> {
+        self.dir.remove_leftovers()?;
+        Ok(!self.unstaged.lock().contains(&topic))
+    }
+
+    fn create(&self, image: &Image, topic: &Topic, from: usize) -> Vec<Option<Arc<Partition>>> {
+        (0..)
+            .zip(&topic.partitions)
+            .skip(from)
+            .map(|(index, _)| {
+                let name = TopicPartition::new(Arc::clone(&topic.name), index);
+                let path: PathBuf = self.dir.partition_dir(&name);
+                let config = self.partition_settings(image, topic).log;
+                if self.fs.exists(&path).unwrap_or(true) {
+                    tracing::error!(
+                        partition = %name, path = %path.display(),
+                        "files of something else are in the way, the partition is not served"
+                    );
+                    return None;
+                }
+                match Log::create(Arc::clone(&self.fs), path, name.clone(), config, false) {
+                    Ok(log) => Some(self.lead(image, topic, index, log)),
+                    Err(error) => {
+                        tracing::error!(partition = %name, %error, "log cannot be created, the partition is not served");
+                        None
+                    }
+                }
+            })
+            .collect()
+    }
+
+    fn publish(&self, registry: Registry) {
+        self.metrics.topics.set(i64::try_from(registry.by_name.len()).unwrap_or(i64::MAX));
+        let partitions = registry.by_name.values().map(|topic| topic.partitions.len()).sum::<usize>();
+        self.metrics.partitions.set(i64::try_from(partitions).unwrap_or(i64::MAX));
+        self.registry.store(Arc::new(registry));
+    }
+}
+
+impl ImageListener for ReplicaHost {
+    fn apply(&self, image: &Arc<Image>, delta: &Delta) {
+        if delta.broker_configs_changed() {
+            self.settings.store(Arc::new(BrokerSettings::resolve(image, &self.static_config)));
+        }
+        let mut registry = self.registry.load().copy();
+        let mut files_created = false;
+        for removed in delta.topics_removed() {
+            if let Some(topic) = registry.remove(removed.id) {
+                topic.partitions.iter().flatten().for_each(|partition| partition.close());
+                if let Err(error) = self.dir.stage_topic_deletion(&topic.name, topic.id) {
+                    // The removal stays pending in the metadata; the next start stages it again.
+                    self.unstaged.lock().insert(topic.id);
+                    tracing::error!(topic = %topic.name, %error, "files of a deleted topic cannot be staged");
+                }
+            }
+            self.removed.notify_one();
+        }
+        for topic in delta.topics_created().filter_map(|id| image.topic_by_id(id)) {
+            let partitions = self.create(image, topic, 0);
+            registry.insert(topic, partitions);
+            files_created = true;
+        }
+        for topic in delta.topics_grown().filter_map(|id| image.topic_by_id(id)) {
+            let mut partitions = registry.remove(topic.id).map(|t| t.partitions.clone()).unwrap_or_default();
+            partitions.extend(self.create(image, topic, partitions.len()));
+            registry.insert(topic, partitions);
+            files_created = true;
+        }
+        if files_created && let Err(error) = self.dir.sync_all() {
+            tracing::error!(%error, "directories of new partitions cannot be synced");
+        }
+        let reconfigured: Vec<TopicId> = if delta.broker_configs_changed() {
+            registry.by_id.keys().copied().collect()
+        } else {
+            delta.topics_reconfigured().collect()
+        };
+        for topic in reconfigured.into_iter().filter_map(|id| image.topic_by_id(id)) {
+            for partition in registry.by_id.get(&topic.id).iter().flat_map(|t| t.partitions.iter().flatten()) {
+                partition.reconfigure(self.partition_settings(image, topic));
+            }
+        }
+        self.publish(registry);
+    }
+}
+
+impl Registry {
+    fn copy(&self) -> Self {
+        Self { by_id: self.by_id.clone(), by_name: self.by_name.clone() }
+    }
+
+    fn insert(&mut self, topic: &Topic, partitions: Vec<Option<Arc<Partition>>>) {
+        let replicas = Arc::new(TopicReplicas { id: topic.id, name: Arc::clone(&topic.name), partitions });
+        self.by_id.insert(topic.id, Arc::clone(&replicas));
+        self.by_name.insert(Arc::clone(&topic.name), replicas);
+    }
+
+    fn remove(&mut self, id: TopicId) -> Option<Arc<TopicReplicas>> {
+        let topic = self.by_id.remove(&id)?;
+        self.by_name.remove(&topic.name);
+        Some(topic)
+    }
+}
+
+impl TopicReplicas {
+    fn partition(&self, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+        match usize::try_from(index).ok().and_then(|at| self.partitions.get(at)) {
+            Some(Some(partition)) => Ok(Arc::clone(partition)),
+            Some(None) => Err(ErrorCode::KafkaStorageError),
+            None => Err(ErrorCode::UnknownTopicOrPartition),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_outside_of_the_topic_is_unknown() {
+        let topic = TopicReplicas { id: TopicId::ZERO, name: "t".into(), partitions: vec![None] };
+        for index in [-1, 1, i32::MAX, i32::MIN] {
+            assert_eq!(topic.partition(index).unwrap_err(), ErrorCode::UnknownTopicOrPartition);
+        }
+        assert_eq!(topic.partition(0).unwrap_err(), ErrorCode::KafkaStorageError);
+    }
+}

@@ -1,0 +1,287 @@
+//! The broker: what all connections share, and its start and stop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chronik_coordinator::Config as GroupConfig;
+use chronik_metadata::config::BrokerSettings;
+use chronik_metadata::{Command, ControllerClient, Image, NewTopic, Outcome};
+use chronik_model::NodeId;
+use chronik_net::{FrameLimits, Listener, MemoryBudget};
+use chronik_wire::ErrorCode;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::connection;
+use crate::coordinator_host::{CoordinatorHost, OFFSETS_TOPIC};
+use crate::error_code;
+use crate::fetch_session::FetchSessions;
+use crate::metrics::Metrics;
+use crate::producer_ids::ProducerIds;
+use crate::replica::{self, ReplicaHost};
+use crate::tasks::{self, Shutdown, ShutdownSignal};
+
+/// How long a stop waits for answers under way.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// Bytes of requests in flight where nothing is set (`queued.max.request.bytes`).
+const REQUEST_MEMORY_BYTES: usize = 256 * 1024 * 1024;
+/// How often gauges that nobody pushes are read.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// This broker as clients reach it.
+#[derive(Clone, Debug)]
+pub struct ThisNode {
+    /// `node.id`.
+    pub node_id: NodeId,
+    /// Advertised host.
+    pub host: String,
+    /// Advertised port.
+    pub port: u16,
+}
+
+/// What a broker is put together from.
+pub struct Parts {
+    /// How clients reach this broker.
+    pub node: ThisNode,
+    /// The bound listener; its backlog fills until the broker is started.
+    pub listener: Listener,
+    /// The partitions, opened.
+    pub replicas: Arc<ReplicaHost>,
+    /// The controller.
+    pub controller: Arc<dyn ControllerClient>,
+    /// The clock that `replicas` has.
+    pub clock: Clock,
+    /// The counters that `replicas` has.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What the connections share.
+pub(crate) struct Broker {
+    node: ThisNode,
+    pub(crate) replicas: Arc<ReplicaHost>,
+    pub(crate) controller: Arc<dyn ControllerClient>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) sessions: FetchSessions,
+    pub(crate) groups: Arc<CoordinatorHost>,
+    pub(crate) producer_ids: ProducerIds,
+    budget: Arc<MemoryBudget>,
+    /// Ends waits that would outlast a stop.
+    pub(crate) shutdown: Shutdown,
+    /// Held while the offsets topic is made, so that it is made once.
+    offsets_topic: Mutex<()>,
+}
+
+/// A broker that serves clients.
+pub struct RunningBroker {
+    broker: Arc<Broker>,
+    signal: ShutdownSignal,
+    accepting: tokio::task::JoinHandle<()>,
+    ready: Arc<AtomicBool>,
+}
+
+/// Serves clients on the listener from here on.
+pub fn start(parts: Parts) -> RunningBroker {
+    let settings = parts.replicas.settings();
+    let (signal, shutdown) = tasks::shutdown();
+    let broker = Arc::new(Broker {
+        node: parts.node,
+        sessions: FetchSessions::new(settings.max_incremental_fetch_session_cache_slots),
+        groups: Arc::new(CoordinatorHost::new(parts.clock)),
+        producer_ids: ProducerIds::default(),
+        budget: MemoryBudget::new(request_memory(&settings)),
+        shutdown: shutdown.clone(),
+        offsets_topic: Mutex::new(()),
+        replicas: parts.replicas,
+        controller: parts.controller,
+        clock: parts.clock,
+        metrics: parts.metrics,
+    });
+    if broker.image().topic(OFFSETS_TOPIC).is_some() {
+        broker.take_over_groups();
+    }
+    tasks::spawn_essential("group timers", Arc::clone(&broker.groups).keep_time(shutdown.clone()));
+    let (replicas, metrics) = (Arc::clone(&broker.replicas), Arc::clone(&broker.metrics));
+    tasks::spawn_essential("maintenance", replica::keep(replicas, broker.clock, metrics, shutdown.clone()));
+    let deletion =
+        replica::delete_removed(Arc::clone(&broker.replicas), Arc::clone(&broker.controller), shutdown.clone());
+    tasks::spawn_essential("deletion of topics", deletion);
+    let accepting = tokio::spawn(accept(Arc::clone(&broker), parts.listener, shutdown));
+    RunningBroker { broker, signal, accepting, ready: Arc::new(AtomicBool::new(true)) }
+}
+
+/// Bytes that requests in flight may hold: as set, else room for a few of the largest.
+fn request_memory(settings: &BrokerSettings) -> usize {
+    let set = settings.queued_max_request_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    set.unwrap_or(REQUEST_MEMORY_BYTES).max(settings.socket_request_max_bytes)
+}
+
+async fn accept(broker: Arc<Broker>, listener: Listener, mut shutdown: Shutdown) {
+    let mut connections = JoinSet::new();
+    let mut gauges = tokio::time::interval(GAUGE_INTERVAL);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let serve = connection::serve(
+                    Arc::clone(&broker), accepted.stream, accepted.peer, accepted.permit, shutdown.clone(),
+                );
+                connections.spawn(serve);
+            }
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection's task failed");
+                }
+            }
+            _ = gauges.tick() => broker.read_gauges(&listener),
+            () = shutdown.raised() => break,
+        }
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
+        tracing::warn!(connections = connections.len(), "connections still waited when the broker stopped");
+        connections.shutdown().await;
+    }
+}
+
+impl RunningBroker {
+    /// Whether clients are served.
+    pub fn readiness(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ready)
+    }
+
+    /// Stops accepting, answers what is in flight, and ends all connections. The logs are still open afterwards.
+    pub async fn stop(self) {
+        self.ready.store(false, Ordering::SeqCst);
+        // Whoever waits in a group is told to look for another coordinator, so that no connection waits for ever.
+        self.broker.groups.stop();
+        self.signal.raise();
+        if let Err(error) = self.accepting.await {
+            tracing::error!(%error, "the listener's task failed");
+        }
+    }
+}
+
+impl Broker {
+    pub(crate) fn image(&self) -> Arc<Image> {
+        self.controller.image()
+    }
+
+    pub(crate) fn settings(&self) -> Arc<BrokerSettings> {
+        self.replicas.settings()
+    }
+
+    pub(crate) fn this_node(&self) -> &ThisNode {
+        &self.node
+    }
+
+    pub(crate) fn controller_id(&self) -> NodeId {
+        self.node.node_id
+    }
+
+    pub(crate) fn frame_limits(&self) -> FrameLimits {
+        let settings = self.settings();
+        FrameLimits {
+            frame_bytes_max: settings.socket_request_max_bytes,
+            idle_max: settings.connections_max_idle,
+            budget: Arc::clone(&self.budget),
+        }
+    }
+
+    /// Creates topics for a client that asked for their metadata, and tells what was wrong with those that could not.
+    pub(crate) async fn create_automatically(&self, names: Vec<String>) -> BTreeMap<String, ErrorCode> {
+        let topics = names
+            .iter()
+            .map(|name| match name.as_str() {
+                OFFSETS_TOPIC => self.offsets_topic(),
+                name => NewTopic::with_defaults(name),
+            })
+            .collect();
+        match self.controller.submit(Command::CreateTopics { topics, validate_only: false }).await {
+            Ok(Outcome::TopicsCreated(results)) => results
+                .into_iter()
+                .filter_map(|created| Some((created.name, error_code::rule(created.result.as_ref().err()?))))
+                // Another client was quicker.
+                .filter(|(_, code)| *code != ErrorCode::TopicAlreadyExists)
+                .collect(),
+            other => {
+                tracing::warn!(?other, "topics cannot be created automatically");
+                names.into_iter().map(|name| (name, ErrorCode::LeaderNotAvailable)).collect()
+            }
+        }
+    }
+
+    /// Makes sure that groups have their topic and are coordinated.
+    pub(crate) async fn ensure_offsets_topic(&self) -> Result<(), ErrorCode> {
+        if self.groups.is_ready() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.offsets_topic.lock().await;
+        if self.groups.is_ready() {
+            return Ok(());
+        }
+        if self.image().topic(OFFSETS_TOPIC).is_none() {
+            let topics = vec![self.offsets_topic()];
+            match self.controller.submit(Command::CreateTopics { topics, validate_only: false }).await {
+                Ok(_) if self.image().topic(OFFSETS_TOPIC).is_some() => {}
+                other => {
+                    tracing::error!(?other, "the topic of the groups cannot be created");
+                    return Err(ErrorCode::CoordinatorNotAvailable);
+                }
+            }
+        }
+        self.take_over_groups();
+        Ok(())
+    }
+
+    fn offsets_topic(&self) -> NewTopic {
+        let settings = self.settings();
+        NewTopic {
+            num_partitions: settings.offsets_topic_partitions,
+            configs: vec![
+                ("cleanup.policy".to_owned(), Some("compact".to_owned())),
+                ("compression.type".to_owned(), Some("producer".to_owned())),
+                ("segment.bytes".to_owned(), Some(settings.offsets_topic_segment_bytes.to_string())),
+            ],
+            ..NewTopic::with_defaults(OFFSETS_TOPIC)
+        }
+    }
+
+    fn take_over_groups(&self) {
+        let partitions = self.replicas.all().into_iter().filter(|p| &*p.name().topic == OFFSETS_TOPIC).collect();
+        self.groups.take_over(partitions, &self.group_config());
+    }
+
+    fn group_config(&self) -> GroupConfig {
+        let settings = self.settings();
+        GroupConfig {
+            session_timeout_min: settings.group_min_session_timeout,
+            session_timeout_max: settings.group_max_session_timeout,
+            initial_rebalance_delay: settings.group_initial_rebalance_delay,
+            group_size_max: settings.group_max_size,
+            offset_metadata_max: settings.offset_metadata_max_bytes,
+            offsets_retention: settings.offsets_retention,
+            offsets_retention_check_interval: settings.offsets_retention_check_interval,
+            ..GroupConfig::default()
+        }
+    }
+
+    /// Takes broker settings that were changed while running.
+    pub(crate) fn settings_changed(&self) {
+        self.groups.reconfigure(&self.group_config());
+    }
+
+    fn read_gauges(&self, listener: &Listener) {
+        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        self.metrics.connections.set(gauge(listener.connections()));
+        self.metrics.connections_refused.set(i64::try_from(listener.refused()).unwrap_or(i64::MAX));
+        self.metrics.request_memory_bytes.set(gauge(self.budget.bytes_in_use()));
+        self.metrics.fetch_sessions.set(gauge(self.sessions.len()));
+        let groups: usize =
+            self.groups.look_at_all(|shard| shard.stats().groups.values().sum::<usize>()).into_iter().sum();
+        self.metrics.groups.set(gauge(groups));
+    }
+}

@@ -1,0 +1,71 @@
+//! What one partition is run with, resolved from the metadata.
+
+use chronik_log::LogConfig;
+use chronik_metadata::config::{self, CompressionType, StaticConfig, TopicSettings};
+use chronik_metadata::{Image, Topic};
+use chronik_record::{Caps, Compression, CompressionPolicy, ProducePolicy, TimestampType};
+use chronik_replication::Durability;
+
+/// The settings of one partition.
+#[derive(Clone, Debug)]
+pub(crate) struct PartitionSettings {
+    pub(crate) log: LogConfig,
+    pub(crate) produce: ProducePolicy,
+    pub(crate) durability: Durability,
+    pub(crate) min_insync_replicas: usize,
+}
+
+impl PartitionSettings {
+    /// What counts for the partitions of `topic`.
+    pub(crate) fn resolve(
+        image: &Image,
+        topic: &Topic,
+        fixed: &StaticConfig,
+        producer_id_expiration: std::time::Duration,
+    ) -> Self {
+        let settings = TopicSettings::resolve(image, &topic.name, fixed);
+        Self {
+            log: LogConfig {
+                segment_bytes: settings.segment_bytes,
+                segment_ms: settings.segment_age_max,
+                segment_jitter: settings.segment_jitter,
+                segment_index_bytes: settings.segment_index_bytes,
+                index_interval_bytes: settings.index_interval_bytes,
+                retention_ms: settings.retention,
+                retention_bytes: settings.retention_bytes,
+                delete_on_retention: settings.cleanup_delete,
+                producer_id_expiration,
+            },
+            produce: ProducePolicy {
+                max_message_bytes: settings.max_message_bytes,
+                timestamp_type: match settings.timestamp_type {
+                    config::TimestampType::Create => TimestampType::Create,
+                    config::TimestampType::LogAppend => TimestampType::LogAppend,
+                },
+                timestamp_before_max: settings.timestamp_before_max,
+                timestamp_after_max: settings.timestamp_after_max,
+                compression: compression(settings.compression),
+                keys_required: settings.cleanup_compact,
+                // Each request sets its own.
+                produce_version: i16::MAX,
+                caps: Caps::default(),
+            },
+            durability: match settings.durability {
+                config::Durability::Fsync => Durability::Fsync,
+                config::Durability::PageCache => Durability::PageCache,
+            },
+            min_insync_replicas: settings.min_insync_replicas,
+        }
+    }
+}
+
+fn compression(setting: CompressionType) -> CompressionPolicy {
+    match setting {
+        CompressionType::Producer => CompressionPolicy::Producer,
+        CompressionType::Uncompressed => CompressionPolicy::Forced(Compression::None, None),
+        CompressionType::Gzip(level) => CompressionPolicy::Forced(Compression::Gzip, level),
+        CompressionType::Snappy => CompressionPolicy::Forced(Compression::Snappy, None),
+        CompressionType::Lz4(level) => CompressionPolicy::Forced(Compression::Lz4, Some(level)),
+        CompressionType::Zstd(level) => CompressionPolicy::Forced(Compression::Zstd, Some(level)),
+    }
+}

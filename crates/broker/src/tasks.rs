@@ -1,0 +1,61 @@
+//! Every task and thread of the broker is started here, with a name and what its end means.
+
+use std::io;
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
+
+/// Tells tasks to stop; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Shutdown {
+    receiver: watch::Receiver<bool>,
+}
+
+/// Raises the [`Shutdown`] of all tasks.
+#[derive(Debug)]
+pub(crate) struct ShutdownSignal {
+    sender: watch::Sender<bool>,
+}
+
+/// A signal and what listens to it.
+pub(crate) fn shutdown() -> (ShutdownSignal, Shutdown) {
+    let (sender, receiver) = watch::channel(false);
+    (ShutdownSignal { sender }, Shutdown { receiver })
+}
+
+impl ShutdownSignal {
+    /// Tells every task to stop.
+    pub(crate) fn raise(&self) {
+        self.sender.send_replace(true);
+    }
+}
+
+impl Shutdown {
+    /// Whether the tasks are to stop.
+    pub(crate) fn is_raised(&self) -> bool {
+        *self.receiver.borrow()
+    }
+
+    /// Returns when the tasks are to stop. May be cancelled.
+    pub(crate) async fn raised(&mut self) {
+        // An error means that the signal's owner is gone, which is a stop as well.
+        let _ = self.receiver.wait_for(|raised| *raised).await;
+    }
+}
+
+/// Starts a task that lives as long as the broker. Its panic is a defect that is said loudly.
+pub(crate) fn spawn_essential(name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+    let task = tokio::spawn(future);
+    tokio::spawn(async move {
+        if let Err(error) = task.await
+            && error.is_panic()
+        {
+            tracing::error!(task = name, %error, "a task that the broker needs has panicked");
+        }
+    });
+}
+
+/// Starts a thread that lives as long as the broker.
+pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body)
+}
