@@ -1,1 +1,122 @@
-//! placeholder
+//! What goes by time, by size and by request, and what never goes.
+
+use std::time::Duration;
+
+use chronik_log::fs::{Fault, Fs};
+use chronik_log::{Log, LogConfig, LogError};
+use chronik_model::Offset;
+
+use crate::support::*;
+
+fn filled(config: LogConfig) -> (chronik_log::fs::MemFs, Log) {
+    let fs = disk();
+    let mut log = create(&fs, config);
+    for tag in 0..100 {
+        log.append(&batch_at(tag, 2, 1000 + tag as i64 * 10), EPOCH, at(0)).unwrap();
+    }
+    (fs, log)
+}
+
+#[test]
+fn time_removes_whole_segments_whose_newest_record_is_too_old() {
+    let (_, mut log) = filled(LogConfig { retention_ms: Some(Duration::from_millis(500)), ..small() });
+    log.set_high_watermark(log.log_end());
+    let before = log.segments_count();
+    let deleted = log.apply_retention(at(2000)).unwrap();
+    assert!(!deleted.is_empty() && deleted.len() < before);
+    let first = read_all(&log, log.log_start(), 1 << 20).0;
+    assert_eq!(first[0].0.base_offset, log.log_start());
+    // Nothing younger than the limit went, and the first segment left has a record within it.
+    assert!(log.log_start() <= o(100));
+    assert!(log.apply_retention(at(2000)).unwrap().is_empty());
+}
+
+#[test]
+fn time_removes_the_active_segment_after_rolling_it() {
+    let (fs, mut log) = filled(LogConfig { retention_ms: Some(Duration::from_millis(500)), ..small() });
+    log.set_high_watermark(log.log_end());
+    log.apply_retention(at(1_000_000)).unwrap();
+    assert_eq!((log.log_start(), log.log_end(), log.segments_count()), (o(200), o(200), 1));
+    assert_eq!(log.size_bytes(), 0);
+    assert!(log.apply_retention(at(2_000_000)).unwrap().is_empty());
+    assert_eq!(append(&mut log, 1, 1), o(200));
+    let names: Vec<_> = fs.read_dir(std::path::Path::new(DIR)).unwrap().into_iter().map(|entry| entry.name).collect();
+    assert_eq!(names.iter().filter(|name| name.ends_with(".log")).count(), 1, "{names:?}");
+}
+
+#[test]
+fn size_keeps_at_least_what_is_configured() {
+    let (_, mut log) = filled(LogConfig { retention_bytes: Some(5000), ..small() });
+    log.set_high_watermark(log.log_end());
+    let before = log.size_bytes();
+    let deleted = log.apply_retention(at(0)).unwrap();
+    let gone: u64 = deleted.iter().map(|segment| segment.size_bytes).sum();
+    assert_eq!(before - gone, log.size_bytes());
+    assert!(log.size_bytes() >= 5000 && log.size_bytes() < 5000 + 2000, "{}", log.size_bytes());
+}
+
+#[test]
+fn nothing_above_the_high_watermark_goes() {
+    let (_, mut log) = filled(LogConfig { retention_bytes: Some(0), retention_ms: Some(Duration::ZERO), ..small() });
+    assert!(log.apply_retention(at(1_000_000)).unwrap().is_empty());
+    log.set_high_watermark(o(90));
+    log.apply_retention(at(1_000_000)).unwrap();
+    assert!(log.log_start() <= o(90) && log.log_start() > Offset::ZERO);
+}
+
+#[test]
+fn without_the_delete_policy_only_what_lies_below_the_log_start_goes() {
+    let config = LogConfig {
+        retention_bytes: Some(0),
+        retention_ms: Some(Duration::ZERO),
+        delete_on_retention: false,
+        ..small()
+    };
+    let (_, mut log) = filled(config);
+    log.set_high_watermark(log.log_end());
+    assert!(log.apply_retention(at(1_000_000)).unwrap().is_empty());
+    log.delete_records_before(o(101)).unwrap();
+    assert!(!log.apply_retention(at(0)).unwrap().is_empty());
+    assert_eq!(log.log_start(), o(101));
+    assert_eq!(read_all(&log, o(101), 1 << 20).0[0].0.base_offset, o(100));
+}
+
+#[test]
+fn deleted_records_stay_deleted_once_a_checkpoint_has_them() {
+    let (fs, mut log) = filled(small());
+    log.flush().unwrap();
+    log.set_high_watermark(o(150));
+    assert!(matches!(log.delete_records_before(o(151)), Err(LogError::OffsetOutOfRange { .. })));
+    assert_eq!(log.delete_records_before(o(150)).unwrap(), o(150));
+    assert_eq!(log.delete_records_before(o(20)).unwrap(), o(150));
+    let checkpoint = log.checkpoint().unwrap();
+    drop(log);
+    for seed in 0..10 {
+        let fs = fs.duplicate();
+        fs.crash(seed);
+        let (log, _) = open(&fs, small(), Some(checkpoint), false);
+        assert_eq!((log.log_start(), log.high_watermark(), log.log_end()), (o(150), o(150), o(200)));
+    }
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_deletion_leaves_no_hole() {
+    for call in 0..40 {
+        for seed in 0..5 {
+            let (fs, mut log) = filled(small());
+            log.flush().unwrap();
+            log.set_high_watermark(o(200));
+            let checkpoint = log.checkpoint().unwrap();
+            log.delete_records_before(o(160)).unwrap();
+            fs.fail_at(call, Fault::PowerCut);
+            let _ = log.apply_retention(at(0));
+            drop(log);
+            fs.crash(seed);
+            let (log, recovered) = open(&fs, small(), Some(checkpoint), false);
+            let (batches, damaged) = read_all(&log, log.log_start(), 1 << 20);
+            assert!(log.log_start() <= o(160) && log.log_end() == o(200), "call {call}: {recovered:?}");
+            assert!(damaged.is_empty() && recovered.damage.is_empty(), "call {call} seed {seed}: {recovered:?}");
+            assert_eq!(batches.last().unwrap().0.next_offset(), o(200));
+        }
+    }
+}
