@@ -10,6 +10,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, Timestamp, TopicPartitionList};
 
 use crate::raw::{Connection, assert_none};
+use crate::wait;
 
 /// Longest wait for a client to get what is there.
 pub const CLIENT_BOUND: Duration = Duration::from_secs(60);
@@ -49,6 +50,13 @@ pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, configs: &[(&s
     connection.set_read_bound(CLIENT_BOUND);
     let response = connection.ask(7, &request);
     assert_none(response.topics[0].error_code, &format!("creating {name}: {:?}", response.topics[0].error_message));
+    if std::env::var_os("CHRONIK_E2E_BOOTSTRAP").is_some() {
+        // Apache Kafka answers before the leaders are there; the broker under test must not.
+        let consumer: BaseConsumer = config(bootstrap).create().expect("a consumer");
+        wait::until_true("leaders of a new topic", CLIENT_BOUND, || {
+            (0..partitions).all(|partition| consumer.fetch_watermarks(name, partition, CLIENT_BOUND).is_ok())
+        });
+    }
 }
 
 /// Deletes a topic.

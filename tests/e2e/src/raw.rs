@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_wire::codec::{Message, Reader, Request, Writer};
-use chronik_wire::messages::{RequestHeader, ResponseHeader};
+use chronik_wire::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
 use chronik_wire::{ApiKey, ErrorCode};
 
 /// Longest wait for bytes, unless a test asks for another one.
@@ -150,4 +150,9 @@ pub fn assert_none(code: i16, what: &str) {
 pub fn assert_code(code: i16, expected: ErrorCode, what: &str) {
     let found = ErrorCode::from_code(code);
     assert_eq!(found, Some(expected), "{what}: code {code}");
+}
+
+/// The request every client starts with. From version 3 on it must name the client's software.
+pub fn hello() -> ApiVersionsRequest {
+    ApiVersionsRequest { client_software_name: "chronik-e2e".to_owned(), client_software_version: "1".to_owned() }
 }

@@ -8,7 +8,7 @@ use chronik_e2e::broker::Broker;
 use chronik_e2e::raw::{self, Connection, assert_code, assert_none};
 use chronik_e2e::seed::Random;
 use chronik_e2e::{batch, clients, process, wait};
-use chronik_wire::messages::{ApiVersionsRequest, FetchRequest, MetadataRequest, ProduceRequest};
+use chronik_wire::messages::{FetchRequest, MetadataRequest, ProduceRequest};
 use chronik_wire::{ApiKey, ErrorCode};
 
 use crate::walk::{fetch_by_name, produce_by_name, produce_records};
@@ -28,7 +28,7 @@ impl Bystander {
 
     fn is_served(&mut self) {
         let started = Instant::now();
-        assert_none(self.connection.ask(3, &ApiVersionsRequest::default()).error_code, "the bystander");
+        assert_none(self.connection.ask(3, &raw::hello()).error_code, "the bystander");
         self.slowest = self.slowest.max(started.elapsed());
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chronik_e2e::broker::Broker;
-use chronik_e2e::raw::{Connection, assert_none};
+use chronik_e2e::raw::{self, Connection, assert_none};
 use chronik_e2e::{batch, clients};
 use chronik_wire::messages::{ApiVersionsRequest, FetchRequest, MetadataRequest, ProduceRequest};
 
@@ -22,11 +22,11 @@ fn answers_leave_in_the_order_of_requests_also_behind_a_waiting_fetch() {
     let mut connection = Connection::open(broker.bootstrap());
     let waits = FetchRequest { max_wait_ms: 300, min_bytes: 1_000_000, ..fetch_by_name("order", 0, 0) };
     for _ in 0..20 {
-        let versions = connection.request(3, &ApiVersionsRequest::default());
+        let versions = connection.request(3, &raw::hello());
         let fetch = connection.request(FETCH, &waits);
         let metadata = connection.request(9, &MetadataRequest::default());
         let produce = connection.request(PRODUCE, &produce_by_name("order", 0, 1, &[b"x"]));
-        let last = connection.request(0, &ApiVersionsRequest::default());
+        let last = connection.request(0, &raw::hello());
         connection.response::<ApiVersionsRequest>(3, versions);
         let fetched = connection.response::<FetchRequest>(FETCH, fetch);
         assert_none(fetched.error_code, "fetch");
@@ -45,7 +45,7 @@ fn produce_without_acks_gets_no_answer_and_is_there() {
     for number in 0..50_i64 {
         connection.request(PRODUCE, &produce_by_name("silent", 0, 0, &[b"x"]));
         // The next answer on this connection is the next request's.
-        connection.ask(3, &ApiVersionsRequest::default());
+        connection.ask(3, &raw::hello());
         let fetched = connection
             .ask(FETCH, &FetchRequest { max_wait_ms: LONG, min_bytes: 1, ..fetch_by_name("silent", 0, number) });
         assert!(fetched.responses[0].partitions[0].records.as_ref().is_some_and(|records| !records.is_empty()));

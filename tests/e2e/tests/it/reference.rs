@@ -6,9 +6,8 @@ use std::path::Path;
 
 use chronik_e2e::broker::Broker;
 use chronik_e2e::clients;
-use chronik_e2e::raw::Connection;
+use chronik_e2e::raw::{self, Connection};
 use chronik_wire::ApiKey;
-use chronik_wire::messages::ApiVersionsRequest;
 
 fn check(page: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().join("docs/reference").join(page);
@@ -22,7 +21,7 @@ fn check(page: &str, expected: &str) {
 #[test]
 fn api_versions_page_is_what_the_broker_advertises() {
     let broker = Broker::fresh();
-    let told = Connection::open(broker.bootstrap()).ask(4, &ApiVersionsRequest::default());
+    let told = Connection::open(broker.bootstrap()).ask(4, &raw::hello());
     let mut page = "# API versions\n\nWhat `ApiVersions` advertises, and so what is served. The reference for each is Apache Kafka 4.3.\n\n\
                     | key | API | versions |\n|---|---|---|\n"
         .to_owned();

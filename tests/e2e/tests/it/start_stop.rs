@@ -7,9 +7,9 @@ use chronik_e2e::broker::{Broker, Ready, Setup, steady_port};
 use chronik_e2e::disk::{Disk, files_below};
 use chronik_e2e::ledger::Shape;
 use chronik_e2e::load::Load;
-use chronik_e2e::raw::{Connection, assert_none};
+use chronik_e2e::raw::{self, Connection, assert_none};
 use chronik_e2e::{clients, wait};
-use chronik_wire::messages::{ApiVersionsRequest, MetadataRequest};
+use chronik_wire::messages::MetadataRequest;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -24,7 +24,7 @@ fn ready_line_names_where_clients_are_served_and_what_is_there() {
     assert_eq!(data, broker.data().display().to_string());
     assert_eq!((topics, partitions), (0, 0));
     eprintln!("ready on an empty directory after {took_ms} ms");
-    assert_none(Connection::open(&kafka).ask(4, &ApiVersionsRequest::default()).error_code, "the first request");
+    assert_none(Connection::open(&kafka).ask(4, &raw::hello()).error_code, "the first request");
     assert_eq!(broker.get("/health/live").0, 200);
     assert_eq!(broker.get("/health/ready").0, 200);
     clients::create_topic(&kafka, "three", 3, &[]);
@@ -55,10 +55,7 @@ fn second_process_on_a_data_directory_is_refused() {
     let before = files_below(broker.data());
     Setup::on(broker.data()).refused().assert_names(&[&broker.data().display().to_string()]);
     assert_eq!(files_below(broker.data()), before);
-    assert_none(
-        Connection::open(broker.bootstrap()).ask(4, &ApiVersionsRequest::default()).error_code,
-        "the first one",
-    );
+    assert_none(Connection::open(broker.bootstrap()).ask(4, &raw::hello()).error_code, "the first one");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use chronik_e2e::batch;
 use chronik_e2e::clients;
 use chronik_e2e::raw::{Connection, assert_code, assert_none};
+use chronik_e2e::wait;
 use chronik_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use chronik_wire::messages::describe_producers_request::TopicRequest;
 use chronik_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -14,6 +15,8 @@ use chronik_wire::messages::{
 use chronik_wire::{ErrorCode, Uuid};
 
 use super::{TIMESTAMP, World, fetch_by_name, produce_by_name, unique};
+
+const BOUND: std::time::Duration = std::time::Duration::from_secs(30);
 
 pub(super) fn produce(world: &World, connection: &mut Connection, version: i16) {
     if version < 3 {
@@ -183,7 +186,14 @@ pub(super) fn delete_records(world: &World, connection: &mut Connection, version
 pub(super) fn init_producer_id(connection: &mut Connection, version: i16) {
     let request =
         InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 60_000, ..Default::default() };
-    let (first, second) = (connection.ask(version, &request), connection.ask(version, &request));
+    // Apache Kafka may have to fetch a block of ids first and then says so.
+    let loading = ErrorCode::CoordinatorLoadInProgress as i16;
+    let mut ask = || {
+        wait::until("a producer id", BOUND, || {
+            Some(connection.ask(version, &request)).filter(|answer| answer.error_code != loading)
+        })
+    };
+    let (first, second) = (ask(), ask());
     for answer in [&first, &second] {
         assert_none(answer.error_code, "a producer id");
         assert!(answer.producer_id >= 0);

@@ -17,7 +17,7 @@ use chronik_wire::messages::{
 };
 use chronik_wire::{ErrorCode, Uuid};
 
-use super::{World, unique};
+use super::{World, subscription, unique};
 
 const BOUND: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -35,13 +35,16 @@ fn ready_group(world: &World, what: &str) -> String {
     group
 }
 
-fn join_request(group: &str, version: i16) -> JoinGroupRequest {
+fn join_request(world: &World, group: &str, version: i16) -> JoinGroupRequest {
     JoinGroupRequest {
         group_id: group.to_owned(),
         session_timeout_ms: 10_000,
         rebalance_timeout_ms: if version >= 1 { 10_000 } else { -1 },
         protocol_type: "consumer".to_owned(),
-        protocols: vec![JoinGroupRequestProtocol { name: "range".to_owned(), metadata: b"opaque".to_vec().into() }],
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".to_owned(),
+            metadata: subscription(&world.topic).into(),
+        }],
         ..Default::default()
     }
 }
@@ -50,7 +53,7 @@ fn join_request(group: &str, version: i16) -> JoinGroupRequest {
 fn stable(world: &World, what: &str) -> (String, String, i32) {
     let group = ready_group(world, what);
     let mut connection = world.connect();
-    let joined = connection.ask(3, &join_request(&group, 3));
+    let joined = connection.ask(3, &join_request(world, &group, 3));
     assert_none(joined.error_code, "join");
     let assignment =
         SyncGroupRequestAssignment { member_id: joined.member_id.clone(), assignment: b"assigned".to_vec().into() };
@@ -123,7 +126,7 @@ pub(super) fn find_coordinator(world: &World, connection: &mut Connection, versi
 
 pub(super) fn join_group(world: &World, connection: &mut Connection, version: i16) {
     let group = ready_group(world, "join");
-    let mut request = join_request(&group, version);
+    let mut request = join_request(world, &group, version);
     let mut joined = connection.ask(version, &request);
     if version >= 4 {
         assert_code(joined.error_code, ErrorCode::MemberIdRequired, "the first join");
@@ -136,23 +139,23 @@ pub(super) fn join_group(world: &World, connection: &mut Connection, version: i1
     assert_eq!(joined.protocol_name.as_deref(), Some("range"));
     assert_eq!(joined.leader, joined.member_id);
     assert_eq!(joined.members.len(), 1);
-    assert_eq!(joined.members[0].metadata[..], b"opaque"[..]);
+    assert_eq!(joined.members[0].metadata[..], subscription(&world.topic)[..]);
     if version >= 7 {
         assert_eq!(joined.protocol_type.as_deref(), Some("consumer"));
     }
-    let mut stranger = join_request(&group, version);
+    let mut stranger = join_request(world, &group, version);
     stranger.member_id = "nobody".to_owned();
     assert_code(connection.ask(version, &stranger).error_code, ErrorCode::UnknownMemberId, "an unknown member");
-    let mut hasty = join_request(&group, version);
+    let mut hasty = join_request(world, &group, version);
     hasty.session_timeout_ms = 1;
     assert_code(connection.ask(version, &hasty).error_code, ErrorCode::InvalidSessionTimeout, "a short session");
-    let empty = join_request("", version);
+    let empty = join_request(world, "", version);
     assert_code(connection.ask(version, &empty).error_code, ErrorCode::InvalidGroupId, "no group");
 }
 
 pub(super) fn sync_group(world: &World, connection: &mut Connection, version: i16) {
     let group = ready_group(world, "sync");
-    let joined = connection.ask(3, &join_request(&group, 3));
+    let joined = connection.ask(3, &join_request(world, &group, 3));
     assert_none(joined.error_code, "join");
     let assignment =
         SyncGroupRequestAssignment { member_id: joined.member_id.clone(), assignment: b"assigned".to_vec().into() };
@@ -290,19 +293,20 @@ pub(super) fn list_groups(world: &World, connection: &mut Connection, version: i
 pub(super) fn describe_groups(world: &World, connection: &mut Connection, version: i16) {
     let (group, member, _) = stable(world, "describe");
     let nobody = unique("nobody");
-    let request = DescribeGroupsRequest { groups: vec![group.clone(), nobody], ..Default::default() };
+    let request = DescribeGroupsRequest { groups: vec![group.clone(), nobody.clone()], ..Default::default() };
     let response = connection.ask(version, &request);
-    let found = &response.groups[0];
+    let described = |id: &str| response.groups.iter().find(|found| found.group_id == id).expect("an answer");
+    let found = described(&group);
     assert_none(found.error_code, "describe groups");
-    assert_eq!((found.group_id.as_str(), found.group_state.as_str()), (group.as_str(), "Stable"));
+    assert_eq!(found.group_state, "Stable");
     assert_eq!((found.protocol_type.as_str(), found.protocol_data.as_str()), ("consumer", "range"));
     assert_eq!(found.members[0].member_id, member);
     assert_eq!(found.members[0].client_id, "chronik-e2e");
-    assert_eq!(found.members[0].member_metadata[..], b"opaque"[..]);
+    assert_eq!(found.members[0].member_metadata[..], subscription(&world.topic)[..]);
     assert_eq!(found.members[0].member_assignment[..], b"assigned"[..]);
-    assert_eq!(response.groups[1].group_state, "Dead");
+    assert_eq!(described(&nobody).group_state, "Dead");
     let expected = if version >= 6 { ErrorCode::GroupIdNotFound } else { ErrorCode::None };
-    assert_code(response.groups[1].error_code, expected, "an unknown group");
+    assert_code(described(&nobody).error_code, expected, "an unknown group");
 }
 
 pub(super) fn delete_groups(world: &World, connection: &mut Connection, version: i16) {
