@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "all of this crate is test code")]
 
 mod admin;
+mod arbitrary;
 mod loading;
 mod offsets;
 mod rebalance;

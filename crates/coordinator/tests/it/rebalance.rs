@@ -93,6 +93,28 @@ fn a_member_must_join_with_the_id_it_was_given_and_the_id_expires() {
 }
 
 #[test]
+fn a_rebalance_waits_for_an_id_that_was_given_out_until_it_expires() {
+    let mut scene = stable_pair();
+    scene.client("c").request.member_id_required = true;
+    scene.client("c").request.session_timeout = Duration::from_secs(6);
+    scene.join("c");
+    scene.take();
+    scene.join("a");
+    scene.join("b");
+    scene.wait_ms(6_000);
+    expect![[r#"
+        @6100 a joins
+            g is PreparingRebalance, generation 1, 2 members: leader rejoins: a-#1
+        @6100 b joins
+        @12100 tick
+            g is CompletingRebalance, generation 2, 2 members: join phase is over
+          a <- join: a-#1 in generation 2 of range, leader a-#1, members ["a-#1", "b-#2"]
+          b <- join: b-#2 in generation 2 of range, leader a-#1, members []
+    "#]]
+    .assert_eq(&scene.take());
+}
+
+#[test]
 fn a_third_member_makes_the_others_join_again_with_their_metadata() {
     let mut scene = stable_pair();
     scene.take();
@@ -632,6 +654,24 @@ fn a_group_takes_no_more_members_than_it_may_have() {
         @6000 c joins
         @6000 b joins
           b <- join: GroupMaxSizeReached ""
+    "#]]
+    .assert_eq(&scene.take());
+}
+
+#[test]
+fn an_id_that_is_taken_is_not_given_out_again() {
+    let mut scene = stable_pair();
+    scene.restart();
+    scene.take();
+    // The ids of the scene begin anew with each shard.
+    scene.client("a").request.member_id.clear();
+    scene.join("a");
+    scene.join("a");
+    expect![[r#"
+        @6100 a joins
+          a <- join: CoordinatorNotAvailable ""
+        @6100 a joins
+            g is PreparingRebalance, generation 1, 3 members: member joins: a-#2
     "#]]
     .assert_eq(&scene.take());
 }

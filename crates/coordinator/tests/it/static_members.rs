@@ -206,6 +206,29 @@ fn a_group_of_static_members_that_all_stay_away_waits_for_their_sessions() {
 }
 
 #[test]
+fn static_members_that_give_a_rebalance_no_time_do_not_keep_the_coordinator_busy() {
+    let mut scene = Scene::new(config());
+    for name in ["a", "b"] {
+        let request = &mut scene.client(name).request;
+        request.instance_id = Some(format!("i-{name}"));
+        request.rebalance_timeout = Some(Duration::ZERO);
+    }
+    scene.join("a");
+    scene.wait_ms(3_000);
+    scene.sync("a", &[("a", "p0")]);
+    // The join phase that `b` begins ends for want of `a`, and `b` goes away in it.
+    scene.join("b");
+    scene.leave("b");
+    let mut looks = 0;
+    while scene.shard.stats().members > 0 {
+        let deadline = scene.shard.deadline().unwrap().elapsed();
+        scene.wait(deadline - scene.now().monotonic.elapsed());
+        looks += 1;
+    }
+    assert!(looks <= 11, "{looks} looks within a session of ten seconds");
+}
+
+#[test]
 fn an_admin_removes_static_members_by_instance() {
     let mut scene = stable_pair();
     scene.take();

@@ -53,6 +53,10 @@ impl ClassicGroup {
     fn join_without_id(&mut self, turn: &mut Turn<'_>, request: JoinRequest, token: ReplyToken) {
         let stem = request.instance_id.as_ref().unwrap_or(&request.client_id);
         let member_id: Arc<str> = format!("{stem}-{}", Hyphenated((turn.ids)())).into();
+        if self.members.contains_key(&member_id) || self.pending_join.contains(&member_id) {
+            // Random ids do not meet, but two members under one id would be worse than a member that asks again.
+            return refuse(turn, token, GroupError::CoordinatorNotAvailable, "");
+        }
         if let Some(instance_id) = &request.instance_id {
             match self.static_members.get(instance_id.as_str()).cloned() {
                 Some(held_by) => self.replace_static(turn, request, &held_by, member_id, token),

@@ -371,6 +371,8 @@ impl ClassicGroup {
         assert_eq!(offered, counted, "{id}: protocols miscounted");
         assert!(self.static_members.values().all(|member| self.members.contains_key(member)), "{id}: static ghosts");
         assert!(self.pending_sync.iter().all(|member| self.members.contains_key(member)), "{id}: ghosts to sync");
+        let may_sync = matches!(self.state, GroupState::CompletingRebalance | GroupState::Stable);
+        assert!(may_sync || self.pending_sync.is_empty(), "{id}: {:?} must sync in {}", self.pending_sync, self.state);
         for pending in &self.pending_join {
             assert!(!self.members.contains_key(pending), "{id}: {pending} joined and pending");
             let key = TimerKey::Session(Arc::clone(id), Arc::clone(pending));
@@ -386,7 +388,11 @@ impl ClassicGroup {
                 assert!(timers.contains(&TimerKey::Sync(Arc::clone(id))), "{id}: the sync phase never ends");
                 assert!(self.protocol_name.is_some(), "{id}: a generation without a protocol");
             }
-            GroupState::Stable => assert!(self.protocol_name.is_some(), "{id}: a generation without a protocol"),
+            GroupState::Stable => {
+                assert!(self.protocol_name.is_some(), "{id}: a generation without a protocol");
+                let ends = self.pending_sync.is_empty() || timers.contains(&TimerKey::Sync(Arc::clone(id)));
+                assert!(ends, "{id}: {:?} may stay without having synced", self.pending_sync);
+            }
             GroupState::Empty => {}
             GroupState::Dead => panic!("{id}: a dead group is kept"),
         }

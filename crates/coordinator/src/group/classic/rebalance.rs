@@ -1,11 +1,15 @@
 //! The join phase: how it begins, whom it waits for, and the generation it ends in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ClassicGroup;
 use crate::message::{Response, SyncResponse};
 use crate::runtime::{Effect, TimerKey, Turn};
 use crate::{GroupError, GroupState};
+
+/// A join phase that nobody came to is looked at again no sooner, whatever rebalance timeout its members ask for.
+const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
 
 impl ClassicGroup {
     /// Begins a rebalance, or, where one is under way, ends its join phase if nobody is waited for.
@@ -77,7 +81,8 @@ impl ClassicGroup {
         }
         if !self.members.is_empty() && !self.lead_by_a_joined_member() {
             // Only static members are left and none has joined. They stay until their sessions end.
-            turn.schedule(TimerKey::Join(Arc::clone(&self.id)), self.rebalance_timeout());
+            let delay = self.rebalance_timeout().max(RETRY_DELAY_MIN);
+            turn.schedule(TimerKey::Join(Arc::clone(&self.id)), delay);
             return;
         }
 
