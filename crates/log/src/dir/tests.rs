@@ -1,1 +1,135 @@
+//! Who may use a data directory, and that a refusal changes nothing.
 
+use super::*;
+use crate::fs::{Fault, MemFs, OpenMode, RealFs};
+
+const NODE: NodeId = NodeId::new(1);
+
+fn cluster(byte: u8) -> Uuid {
+    Uuid::from_random([byte; 16])
+}
+
+fn every() -> Vec<(Arc<dyn Fs>, PathBuf, Option<tempfile::TempDir>)> {
+    let real = tempfile::tempdir().unwrap();
+    let root = real.path().join("data");
+    let mem = MemFs::new();
+    vec![(Arc::new(mem), PathBuf::from("/data"), None), (Arc::new(RealFs), root, Some(real))]
+}
+
+fn open(fs: &Arc<dyn Fs>, root: &Path) -> Result<DataDir, DirError> {
+    DataDir::open(Arc::clone(fs), root.to_owned(), NODE, cluster(1))
+}
+
+#[test]
+fn identity_is_given_once_and_kept() {
+    for (fs, root, _guard) in every() {
+        let dir = open(&fs, &root).unwrap();
+        assert!(dir.created());
+        assert_eq!((dir.cluster_id(), dir.node_id()), (cluster(1), NODE));
+        drop(dir);
+        let dir = DataDir::open(Arc::clone(&fs), root, NODE, cluster(2)).unwrap();
+        assert!(!dir.created());
+        assert_eq!(dir.cluster_id(), cluster(1));
+    }
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    for (fs, root, _guard) in every() {
+        let held = open(&fs, &root).unwrap();
+        assert!(matches!(open(&fs, &root), Err(DirError::InUse { .. })));
+        drop(held);
+        open(&fs, &root).unwrap();
+    }
+}
+
+#[test]
+fn a_foreign_newer_or_damaged_directory_is_left_as_it_is() {
+    let meta = |version: u32, node: i32| format!("version={version}\ncluster.id={}\nnode.id={node}\n", cluster(1));
+    type Check = fn(&DirError) -> bool;
+    let cases: [(String, Check); 5] = [
+        (meta(2, 1), |error| matches!(error, DirError::NewerFormat { found: 2, known: 1, .. })),
+        (meta(1, 7), |error| matches!(error, DirError::OtherNode { .. })),
+        ("version=1\nnode.id=1\n".to_owned(), |error| matches!(error, DirError::BadIdentity { .. })),
+        ("nonsense".to_owned(), |error| matches!(error, DirError::BadIdentity { .. })),
+        (String::new(), |error| matches!(error, DirError::BadIdentity { .. })),
+    ];
+    for (text, expected) in cases {
+        let mem = MemFs::new();
+        mem.create_dir_all(Path::new("/data")).unwrap();
+        mem.open(Path::new("/data/meta.properties"), OpenMode::Create)
+            .unwrap()
+            .write_all_at(text.as_bytes(), 0)
+            .unwrap();
+        let before = mem.files();
+        let fs: Arc<dyn Fs> = Arc::new(mem.clone());
+        let error = open(&fs, Path::new("/data")).unwrap_err();
+        assert!(expected(&error), "{error}");
+        assert_eq!(mem.files(), before);
+    }
+}
+
+#[test]
+fn a_full_or_failing_disk_is_named_and_a_later_start_succeeds() {
+    for fault in [Fault::NoSpace, Fault::Io] {
+        for call in 0..12 {
+            let mem = MemFs::new();
+            let fs: Arc<dyn Fs> = Arc::new(mem.clone());
+            mem.fail_at(call, fault);
+            if let Err(error) = open(&fs, Path::new("/data")) {
+                assert!(matches!(error, DirError::Io { .. }), "{error}");
+                assert!(error.to_string().contains(" / ") || error.to_string().contains("/data"), "{error}");
+            }
+            mem.heal();
+            open(&fs, Path::new("/data")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn partitions_are_listed_and_leftovers_of_deletions_removed() {
+    for (fs, root, _guard) in every() {
+        let dir = open(&fs, &root).unwrap();
+        for (topic, partition) in [("a", 0), ("a", 10), ("a", 2), ("b.c", 0)] {
+            fs.create_dir_all(&dir.partition_dir(&TopicPartition::new(topic, partition))).unwrap();
+        }
+        fs.create_dir_all(&dir.topic_dir("a").join("01")).unwrap();
+        let listed =
+            |dir: &DataDir| -> Vec<String> { dir.partitions().unwrap().iter().map(|tp| tp.to_string()).collect() };
+        assert_eq!(listed(&dir), ["a-0", "a-2", "a-10", "b.c-0"]);
+        let id = TopicId(cluster(9));
+        let staged = dir.stage_topic_deletion("a", id).unwrap().unwrap();
+        assert_eq!(listed(&dir), ["b.c-0"]);
+        assert_eq!(dir.stage_topic_deletion("a", id).unwrap(), Some(staged.clone()));
+        let partition = dir.stage_partition_deletion(&TopicPartition::new("b.c", 0), id).unwrap().unwrap();
+        dir.remove(&partition).unwrap();
+        dir.remove(&partition).unwrap();
+        assert_eq!(dir.remove_leftovers().unwrap(), 1);
+        assert!(!fs.exists(&staged).unwrap());
+        assert_eq!(dir.stage_topic_deletion("a", id).unwrap(), None);
+    }
+}
+
+#[test]
+fn a_staged_deletion_survives_a_crash_at_any_call() {
+    for call in 0..8 {
+        for seed in 0..20 {
+            let mem = MemFs::new();
+            let fs: Arc<dyn Fs> = Arc::new(mem.clone());
+            let dir = open(&fs, Path::new("/data")).unwrap();
+            fs.create_dir_all(&dir.partition_dir(&TopicPartition::new("a", 0))).unwrap();
+            fs.sync_all(Path::new("/")).unwrap();
+            mem.fail_at(call, Fault::PowerCut);
+            let staged = dir.stage_topic_deletion("a", TopicId(cluster(3)));
+            if let Ok(Some(staged)) = &staged {
+                let _ = dir.remove(staged);
+            }
+            drop(dir);
+            mem.crash(seed);
+            let dir = open(&fs, Path::new("/data")).unwrap();
+            assert!(staged.is_err() || dir.partitions().unwrap().is_empty());
+            dir.remove_leftovers().unwrap();
+            assert_eq!(dir.list(&dir.wal_dir()).unwrap().len(), dir.partitions().unwrap().len());
+        }
+    }
+}

@@ -277,22 +277,37 @@ impl FileState {
         self.dirty.extend(first..end.div_ceil(SECTOR_BYTES));
     }
 
+    /// Makes the dirty sectors durable, and only them: what a failed sync dropped stays lost.
     fn sync(&mut self) {
-        self.durable.clone_from(&self.bytes);
+        self.durable.resize(self.bytes.len(), 0);
+        for sector in std::mem::take(&mut self.dirty) {
+            let start = sector * SECTOR_BYTES;
+            let end = (start + SECTOR_BYTES).min(self.bytes.len());
+            if let (Some(target), Some(source)) = (self.durable.get_mut(start..end), self.bytes.get(start..end)) {
+                target.copy_from_slice(source);
+            }
+        }
+    }
+
+    /// A third of the files keep all, a third lose all, the rest keep, lose or tear each sector by itself.
+    fn crash(&mut self, random: &mut Random) {
+        match random.below(3) {
+            0 => self.sync(),
+            1 => self.dirty.clear(),
+            _ => self.tear(random),
+        }
+        self.bytes = self.durable.clone();
         self.dirty.clear();
     }
 
-    fn crash(&mut self, random: &mut Random) {
-        let lens = [self.durable.len(), self.bytes.len()];
-        let shortest = lens.into_iter().min().unwrap_or(0);
-        let longest = lens.into_iter().max().unwrap_or(0);
+    fn tear(&mut self, random: &mut Random) {
+        let (shortest, longest) = (self.durable.len().min(self.bytes.len()), self.durable.len().max(self.bytes.len()));
         let len = match random.below(3) {
             0 => self.durable.len(),
             1 => self.bytes.len(),
             _ => shortest + random.below(longest - shortest + 1),
         };
-        let mut after = self.durable.clone();
-        after.resize(len.max(longest), 0);
+        self.durable.resize(longest, 0);
         for sector in &self.dirty {
             let start = sector * SECTOR_BYTES;
             let whole = (start + SECTOR_BYTES).min(self.bytes.len());
@@ -302,14 +317,11 @@ impl FileState {
                 _ => whole,
             }
             .min(whole);
-            if let (Some(target), Some(source)) = (after.get_mut(start..end), self.bytes.get(start..end)) {
+            if let (Some(target), Some(source)) = (self.durable.get_mut(start..end), self.bytes.get(start..end)) {
                 target.copy_from_slice(source);
             }
         }
-        after.truncate(len);
-        self.bytes = after.clone();
-        self.durable = after;
-        self.dirty.clear();
+        self.durable.truncate(len);
     }
 }
 
