@@ -503,8 +503,7 @@ struct Nothing;
 
 fn nothing() -> Arc<dyn File> {
     static NOTHING: LazyLock<Arc<Nothing>> = LazyLock::new(|| Arc::new(Nothing));
-    let file = Arc::clone(&*NOTHING);
-    file
+    Arc::<Nothing>::clone(&NOTHING)
 }
 
 impl File for Nothing {

@@ -1,5 +1,11 @@
 //! The operating system's files.
 
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "this is the one place behind the seam that opens files"
+)]
+
 use std::fs;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};

@@ -34,7 +34,7 @@ fn live(fs: &MemFs, log: &mut Log, expected: &mut Expected, random: &mut Random,
                 let tag = expected.next_tag;
                 expected.next_tag += 1;
                 let count = 1 + (tag % 4) as i32;
-                let produced = if tag % 3 == 0 {
+                let produced = if tag.is_multiple_of(3) {
                     // Sequences follow from what the producer has in the log, as a client's would.
                     let last = log.producers().first().map_or(-1, |producer| producer.last_sequence.get());
                     idempotent(7, 0, last + 1, count as usize)
@@ -42,7 +42,7 @@ fn live(fs: &MemFs, log: &mut Log, expected: &mut Expected, random: &mut Random,
                     batch(tag, count as usize)
                 };
                 let leader_epoch = log.reader().latest_epoch().unwrap_or(EPOCH);
-                let leader_epoch = LeaderEpoch::new(leader_epoch.get() + i32::from(tag % 17 == 0));
+                let leader_epoch = LeaderEpoch::new(leader_epoch.get() + i32::from(tag.is_multiple_of(17)));
                 let end = log.log_end();
                 expected.written.insert(end, stored(&produced, end, leader_epoch));
                 if log.append(&produced, leader_epoch, at(0)).is_err() {

@@ -8,8 +8,6 @@ use chronik_model::LeaderEpoch;
 
 use crate::support::*;
 
-type Batches = Vec<(chronik_record::BatchHeader, Vec<u8>)>;
-
 fn sample(config: &LogConfig) -> (MemFs, Batches, chronik_log::Checkpoint) {
     let fs = disk();
     let mut log = create(&fs, config.clone());

@@ -185,6 +185,7 @@ fn leftovers_of_deletions_and_replacements_are_removed_and_strangers_left_alone(
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the test is about time that passes")]
 fn thousands_of_logs_open_fast_with_few_descriptors() {
     let root = tempfile::tempdir().unwrap();
     let fs: Arc<dyn Fs> = Arc::new(RealFs);

@@ -108,13 +108,12 @@ pub(crate) fn both() -> Vec<(Arc<dyn Fs>, PathBuf, Option<tempfile::TempDir>)> {
     vec![(Arc::new(disk()), PathBuf::from(DIR), None), (Arc::new(RealFs), dir, Some(real))]
 }
 
+/// Batches as they lie in the log: header and bytes.
+pub(crate) type Batches = Vec<(BatchHeader, Vec<u8>)>;
+
 /// Every readable batch from `from` to the log end, whole, in order: header and bytes. Damaged ranges are skipped and
 /// returned; anything else that is not contiguous fails.
-pub(crate) fn read_all(
-    log: &Log,
-    from: Offset,
-    max_bytes: usize,
-) -> (Vec<(BatchHeader, Vec<u8>)>, Vec<(Offset, Offset)>) {
+pub(crate) fn read_all(log: &Log, from: Offset, max_bytes: usize) -> (Batches, Vec<(Offset, Offset)>) {
     let reader = log.reader();
     let (mut batches, mut damaged) = (Vec::new(), Vec::new());
     let mut next = from;
