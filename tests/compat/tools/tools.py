@@ -1,12 +1,13 @@
-"""Kafka's own command-line classes against the broker, one JVM for each call as a person would start them.
+"""Kafka's own command-line classes against the broker.
 
-What lives here: the calls and what their output must say. `tools.py LIBS`, called by `run`.
+What lives here: the calls and what their output must say. `tools.py LIBS CLASSES`, called by `run`. Tools that read standard
+input or stay are started as a person would, each in a JVM of its own; the others share one, see Calls.java.
 """
-import contextlib, json, os, re, subprocess, sys, threading, time
+import base64, contextlib, json, os, re, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-LIBS = Path(sys.argv[1])
+LIBS, CLASSES = map(Path, sys.argv[1:3])
 HERE = Path(__file__).resolve().parent
 BOOTSTRAP = os.environ["CHRONIK_COMPAT_BOOTSTRAP"]
 CONTROL = os.environ.get("CHRONIK_COMPAT_CONTROL")
@@ -20,6 +21,7 @@ CONSUMER = TOOLS + "consumer.ConsoleConsumer"
 ARCHIVE = LIBS.parent / "classes.jsa"
 JAVA = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xlog:cds=off", "-Xlog:cds+dynamic=off",
         f"-Dlog4j2.configurationFile=file:{HERE}/log4j2.properties"]
+ALONE = {CONSUMER, TOOLS + "ConsoleProducer", TOOLS + "ProducerPerformance", TOOLS + "ConsumerPerformance"}
 failed = threading.Event()
 printing = threading.Lock()
 
@@ -48,14 +50,39 @@ def launch(cls, *args, archive=None):
     return [*JAVA, *shared, "-cp", f"{LIBS}/*", *cls.split(), "--bootstrap-server", BOOTSTRAP, *args]
 
 
+class SharedJvm:
+    """One JVM in which main methods run one after the other."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.process = subprocess.Popen([*JAVA, "-cp", f"{CLASSES}:{LIBS}/*", "compat.Calls"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, text=True)
+
+    def call(self, words):
+        with self.lock:
+            self.process.stdin.write(" ".join(base64.b64encode(word.encode()).decode() for word in words) + "\n")
+            self.process.stdin.flush()
+            watch = threading.Timer(CALL_SECONDS_MAX, self.process.kill)
+            watch.start()
+            answer = self.process.stdout.readline()
+            watch.cancel()
+        assert answer, f"no answer within {CALL_SECONDS_MAX} s from {' '.join(words)}"
+        code, out, err = answer.rstrip("\n").split(" ")
+        return int(code), base64.b64decode(out).decode(), base64.b64decode(err).decode()
+
+
 def tool(cls, *args, lines=None, code=0, archive=None):
     """Runs a tool to its end; its standard output. `lines` is its standard input."""
-    done = subprocess.run(launch(cls, *args, archive=archive), input="".join(line + "\n" for line in lines or []), stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=CALL_SECONDS_MAX)
-    said = f"{cls.rsplit('.', 1)[-1]} {' '.join(args)}\nexit code {done.returncode}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
-    assert done.returncode == code, f"expected exit code {code}: {said}"
+    if cls in ALONE:
+        done = subprocess.run(launch(cls, *args, archive=archive), input="".join(line + "\n" for line in lines or []), stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=CALL_SECONDS_MAX)
+        got, out, err = done.returncode, done.stdout, done.stderr
+    else:
+        got, out, err = SHARED.call([*cls.split(), "--bootstrap-server", BOOTSTRAP, *args])
+    said = f"{cls.rsplit('.', 1)[-1]} {' '.join(args)}\nexit code {got}\n{out[-1500:]}\n{err[-1500:]}"
     tool.said.text = said
-    return done.stdout
+    assert got == code, f"expected exit code {code}: {said}"
+    return out
 
 
 tool.said = threading.local()
@@ -390,7 +417,7 @@ def restart():
 
 def main():
     if not ARCHIVE.exists():
-        tool(TOOLS + "TopicCommand", "--create", "--topic", name("archive"), archive=[f"-XX:ArchiveClassesAtExit={ARCHIVE}"])
+        tool(TOOLS + "ConsoleProducer", "--topic", create("archive", 1), archive=[f"-XX:ArchiveClassesAtExit={ARCHIVE}"])
     scenes = (groups, configs, topics, offsets, console, internals, cluster, performance)
     with ThreadPoolExecutor(3) as pool:
         running = [(scene, pool.submit(scene)) for scene in scenes]
@@ -400,8 +427,10 @@ def main():
         except Exception as problem:  # a scene's own preparation went wrong
             failed.set()
             report("FAIL", f"the scene {scene.__name__} can be prepared", f"{type(problem).__name__}: {problem}")
+    SHARED.process.kill()
     sys.exit(1 if failed.is_set() else 0)
 
 
+SHARED = SharedJvm()
 if __name__ == "__main__":
     main()
