@@ -1,23 +1,27 @@
-//! One decision at a time: decide on the image, write the records, apply them, let the listener act, answer.
+//! The handle: opens the controller, takes commands, shows the image.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use chronik_log::fs::Fs;
 use chronik_metadata::config::StaticConfig;
 use chronik_metadata::{
-    ApplyError, Command, ControllerClient, ControllerError, Delta, Image, ImageListener, Outcome, QuorumStatus, Record,
-    Submitted, VoterStatus, decide,
+    ApplyError, Command, ControllerClient, ControllerError, Image, ImageListener, QuorumStatus, Submitted, VoterStatus,
 };
 use chronik_model::{LeaderEpoch, NodeId, Timestamp, Uuid};
-use tokio::sync::Mutex;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::journal::{Journal, JournalError};
+use crate::journal::{ClaimError, Journal, JournalError};
+use crate::worker::{Submission, Worker};
 
 /// The epoch of the quorum's leader; a quorum of one never elects another.
 const LEADER_EPOCH: LeaderEpoch = LeaderEpoch::new(1);
+/// Commands that may wait for the worker; who submits more waits in turn.
+const QUEUE_COMMANDS_MAX: usize = 256;
 
 /// What a controller is made of.
 pub struct Setup {
@@ -46,29 +50,34 @@ pub enum OpenError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The journal is of another cluster than the data directory.
-    #[error("{0}")]
+    #[error("the metadata journal does not belong to this data directory: {0}")]
     Cluster(#[from] ApplyError),
+    /// The worker's thread could not be started.
+    #[error("the controller's thread cannot be started: {0}")]
+    Thread(#[source] io::Error),
 }
 
-/// The controller of this node.
+impl From<ClaimError> for OpenError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Journal(error) => Self::Journal(error),
+            ClaimError::Cluster(error) => Self::Cluster(error),
+        }
+    }
+}
+
+/// The controller of this node. Dropping it carries out what was submitted, closes the journal and waits for both.
 pub struct Controller {
     shared: Arc<Shared>,
-    state: Arc<Mutex<State>>,
+    queue: Option<mpsc::Sender<Submission>>,
+    worker: Option<JoinHandle<()>>,
 }
 
-struct Shared {
-    node_id: NodeId,
-    image: ArcSwap<Image>,
-    static_config: Arc<StaticConfig>,
-    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
-    listener: Arc<dyn ImageListener>,
-}
-
-struct State {
-    journal: Journal,
-    ids: Box<dyn FnMut() -> Uuid + Send>,
-    /// Why nothing is decided any more: after a failed write nobody knows what the journal holds.
-    failed: Option<Arc<str>>,
+/// What the handle and the worker both see.
+pub(crate) struct Shared {
+    pub(crate) node_id: NodeId,
+    pub(crate) image: ArcSwap<Image>,
+    pub(crate) clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl fmt::Debug for Controller {
@@ -84,23 +93,18 @@ impl Controller {
     /// The journal is damaged, is of another cluster or of a later format, or the disk fails.
     pub fn open(setup: Setup) -> Result<Self, OpenError> {
         let now = (setup.clock)();
-        let (mut journal, mut image) = Journal::open(setup.fs, setup.dir, LEADER_EPOCH, now)?;
-        let cluster = [Record::Cluster { id: setup.cluster_id }];
-        // Also where it is recorded already: applying it again finds a journal of another cluster.
-        let (with_cluster, _) = journal.apply(&image, &cluster)?;
-        if image.cluster_id() != setup.cluster_id {
-            journal.append(&cluster, now)?;
-            image = with_cluster;
-        }
-        let shared = Shared {
-            node_id: setup.node_id,
-            image: ArcSwap::from_pointee(image),
-            static_config: setup.static_config,
-            clock: setup.clock,
-            listener: setup.listener,
-        };
-        let state = State { journal, ids: setup.ids, failed: None };
-        Ok(Self { shared: Arc::new(shared), state: Arc::new(Mutex::new(state)) })
+        let (mut journal, image) = Journal::open(setup.fs, setup.dir, LEADER_EPOCH, now)?;
+        let image = journal.claim(image, setup.cluster_id, now)?;
+        let shared =
+            Arc::new(Shared { node_id: setup.node_id, image: ArcSwap::from_pointee(image), clock: setup.clock });
+        let (queue, submissions) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        let worker =
+            Worker::new(Arc::clone(&shared), journal, setup.static_config, setup.ids, setup.listener, submissions);
+        let worker = std::thread::Builder::new()
+            .name("controller".to_owned())
+            .spawn(move || worker.run())
+            .map_err(OpenError::Thread)?;
+        Ok(Self { shared, queue: Some(queue), worker: Some(worker) })
     }
 }
 
@@ -111,15 +115,10 @@ impl ControllerClient for Controller {
 
     fn submit(&self, command: Command) -> Submitted<'_> {
         Box::pin(async move {
-            // Waiting here and not on a thread: any number of commands may queue up.
-            let mut state = Arc::clone(&self.state).lock_owned().await;
-            let shared = Arc::clone(&self.shared);
-            // A command that has begun ends, also when whoever asked for it is gone.
-            let done = tokio::task::spawn_blocking(move || shared.carry_out(&mut state, command)).await;
-            done.unwrap_or_else(|panic| {
-                tracing::error!(%panic, "a decision of the controller failed");
-                Err(ControllerError::Stopped)
-            })
+            let queue = self.queue.as_ref().ok_or(ControllerError::Stopped)?;
+            let (reply, answer) = oneshot::channel();
+            queue.send(Submission { command, reply }).await.map_err(|_| ControllerError::Stopped)?;
+            answer.await.map_err(|_| ControllerError::Stopped)?
         })
     }
 
@@ -140,42 +139,14 @@ impl ControllerClient for Controller {
     }
 }
 
-impl Shared {
-    fn carry_out(&self, state: &mut State, command: Command) -> Result<Outcome, ControllerError> {
-        if let Some(reason) = &state.failed {
-            return Err(ControllerError::JournalFailed { reason: Arc::clone(reason) });
+impl Drop for Controller {
+    fn drop(&mut self) {
+        // Without a sender the worker ends once its queue is empty.
+        self.queue = None;
+        if let Some(worker) = self.worker.take()
+            && worker.join().is_err()
+        {
+            tracing::error!("the controller's thread had failed");
         }
-        let now = (self.clock)();
-        let image = self.image.load_full();
-        let decision = decide(&image, command, &self.static_config, &mut *state.ids);
-        if decision.records.is_empty() {
-            return Ok(decision.outcome);
-        }
-        // Applied before it is written: records that contradict the image must never get into the journal.
-        let (image, delta) = state.journal.apply(&image, &decision.records).map_err(|error| {
-            tracing::error!(%error, "a decision contradicts the metadata and is dropped");
-            ControllerError::JournalFailed { reason: error.to_string().into() }
-        })?;
-        if let Err(error) = state.journal.append(&decision.records, now) {
-            let reason: Arc<str> = error.to_string().into();
-            // A decision too large for a batch was not written; anything else may have been.
-            if !matches!(error, JournalError::Build(_) | JournalError::Encode(_)) {
-                state.failed = Some(Arc::clone(&reason));
-            }
-            tracing::error!(%error, "metadata cannot be written");
-            return Err(ControllerError::JournalFailed { reason });
-        }
-        self.publish(image, &delta);
-        if let Err(error) = state.journal.compact(&self.image.load(), now) {
-            tracing::error!(%error, "metadata snapshot cannot be written, the journal grows");
-        }
-        Ok(decision.outcome)
-    }
-
-    fn publish(&self, image: Image, delta: &Delta) {
-        let image = Arc::new(image);
-        // Carried out before it is seen: a topic in the image has its partitions.
-        self.listener.apply(&image, delta);
-        self.image.store(image);
     }
 }

@@ -62,7 +62,7 @@ pub enum ApplyError {
 }
 
 /// An image in the making.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Builder {
     image: Image,
     delta: Delta,
