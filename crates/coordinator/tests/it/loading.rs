@@ -1,9 +1,13 @@
 //! From the log back to groups: what a restart keeps, what a failed append leaves, and what is no record.
 
-use chronik_coordinator::codec::Key;
+use std::time::Duration;
+
+use chronik_coordinator::codec::{GroupMetadataValue, Key, MemberMetadata};
 use chronik_coordinator::message::{HeartbeatRequest, HeartbeatResponse, JoinRequest, Response};
 use chronik_coordinator::{Config, Effect, GroupError, GroupShard, GroupState, ReplayError, Replayed, ReplyToken};
+use chronik_model::{Instant, Timestamp};
 use expect_test::expect;
+use proptest::prelude::*;
 
 use crate::rebalance::stable_pair;
 use crate::scene::{GROUP, Scene, commit_request, config, ids};
@@ -166,4 +170,60 @@ fn malformed_records_are_refused_with_a_reason_and_change_nothing() {
     shard.loaded(Scene::new(config()).now(), &mut effects);
     assert_eq!(shard.stats().groups.len(), 0);
     assert_eq!(shard.replay(&key, None), Err(ReplayError::NotLoading));
+}
+
+prop_compose! {
+    /// A record that can be read but says what no coordinator would write.
+    fn odd_group()(
+        protocol_type in prop_oneof![Just(""), Just("consumer"), Just("connect")],
+        generation in prop_oneof![any::<i32>(), Just(i32::MAX)],
+        protocol_name in proptest::option::of("[ab]?"),
+        leader in proptest::option::of("[abc]?"),
+        state_timestamp in any::<i64>(),
+        members in proptest::collection::vec(odd_member(), 0..4),
+    ) -> GroupMetadataValue {
+        let state_timestamp = Timestamp::from_millis(state_timestamp);
+        GroupMetadataValue { protocol_type: protocol_type.to_owned(), generation, protocol_name, leader, state_timestamp, members }
+    }
+}
+
+prop_compose! {
+    fn odd_member()(
+        member_id in "[abc]?", instance_id in proptest::option::of("[ij]?"), rebalance_timeout_ms in any::<i32>(),
+        session_timeout_ms in prop_oneof![Just(i32::MIN), -5i32..5, 0i32..100_000],
+        subscription in proptest::collection::vec(any::<u8>(), 0..20),
+    ) -> MemberMetadata {
+        MemberMetadata {
+            member_id, instance_id, client_id: String::new(), client_host: String::new(), rebalance_timeout_ms,
+            session_timeout_ms, assignment: subscription.clone().into(), subscription: subscription.into(),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn odd_records_make_groups_that_hold_together_and_end(
+        groups in proptest::collection::vec(("[gh]", proptest::option::of(odd_group())), 0..6)
+    ) {
+        let mut shard = GroupShard::new(config(), ids());
+        for (group_id, value) in groups {
+            let key = Key::GroupMetadata { group_id }.encode().unwrap();
+            let value = value.map(|value| value.encode().unwrap());
+            shard.replay(&key, value.as_deref()).unwrap();
+        }
+        let mut now = Scene::new(config()).now();
+        let mut effects = Vec::new();
+        shard.loaded(now, &mut effects);
+        shard.check_invariants();
+        let end = Instant::since_origin(Duration::from_secs(3_600));
+        for _ in 0..2_000 {
+            let Some(deadline) = shard.deadline().filter(|deadline| *deadline < end) else { break };
+            now.monotonic = deadline;
+            shard.tick(now, &mut effects);
+            shard.check_invariants();
+        }
+        prop_assert_eq!(shard.stats().members, 0, "silent members stay");
+    }
 }
