@@ -3,7 +3,7 @@
 //! Operations live in files of their own; here a request finds its broker. A connection is taken out while a request is
 //! on it and put back after a good answer, so a cancelled or failed request never leaves a half-read one behind.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chronik_model::NodeId;
@@ -34,6 +34,8 @@ pub struct Client {
     bootstrap: String,
     pub(crate) options: Options,
     connections: HashMap<String, Connection>,
+    /// Addresses that have answered some time; bounded like the connections.
+    answered: HashSet<String>,
     pub(crate) metadata: Metadata,
 }
 
@@ -45,11 +47,12 @@ impl Client {
 
     /// Connects to the broker at `bootstrap` (`HOST:PORT`).
     pub async fn connect_with(bootstrap: &str, options: Options) -> Result<Self, ClientError> {
-        let connection = Connection::open(bootstrap, &options).await?;
+        let connection = Connection::open(bootstrap, false, &options).await?;
         Ok(Self {
             bootstrap: bootstrap.to_owned(),
             options,
             connections: HashMap::from([(bootstrap.to_owned(), connection)]),
+            answered: HashSet::from([bootstrap.to_owned()]),
             metadata: Metadata::default(),
         })
     }
@@ -124,7 +127,15 @@ impl Client {
         let address = self.address(to)?;
         match self.connections.remove(&address) {
             Some(connection) => Ok(connection),
-            None => Connection::open(&address, &self.options).await,
+            None => {
+                let answered_before = self.answered.contains(&address);
+                let connection = Connection::open(&address, answered_before, &self.options).await?;
+                if self.answered.len() >= CONNECTIONS_MAX {
+                    self.answered.clear();
+                }
+                self.answered.insert(address);
+                Ok(connection)
+            }
         }
     }
 

@@ -34,9 +34,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects and agrees on versions.
-    pub(crate) async fn open(address: &str, options: &Options) -> Result<Self, ClientError> {
-        let unreachable = |source| ClientError::Unreachable { address: address.to_owned(), source };
+    /// Connects and agrees on versions. `answered_before` goes into the error where that fails.
+    pub(crate) async fn open(address: &str, answered_before: bool, options: &Options) -> Result<Self, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { address: address.to_owned(), answered_before, source };
         let stream = match timeout(options.dial_max, dial(address)).await {
             Ok(dialled) => dialled.map_err(unreachable)?,
             Err(_) => return Err(unreachable(io::ErrorKind::TimedOut.into())),

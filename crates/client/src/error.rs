@@ -14,6 +14,8 @@ pub enum ClientError {
     Unreachable {
         /// `HOST:PORT` that was tried.
         address: String,
+        /// Whether this client was connected to it earlier: then it is probably restarting.
+        answered_before: bool,
         /// What the system said.
         source: io::Error,
     },
@@ -79,7 +81,8 @@ impl ClientError {
     /// been carried out, [`outcome_unknown`](Self::outcome_unknown) says so.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Disconnected { .. } | Self::NoSuchNode(_) => true,
+            Self::Unreachable { answered_before, .. } => *answered_before,
+            Self::Disconnected { .. } | Self::NoSuchNode(_) => true,
             Self::Refused { code, .. } => code.retriable(),
             Self::TimedOut { .. }
             | Self::Garbled { .. }

@@ -83,11 +83,11 @@ pub(crate) fn say(text: &str) {
 fn explain(error: &ClientError, bootstrap: &str) -> Problem {
     let what = error.to_string();
     match error {
-        ClientError::Unreachable { address, source } if address == bootstrap => Problem::new(
+        ClientError::Unreachable { address, source, .. } if address == bootstrap => Problem::new(
             format!("no broker answers at {address}: {source}"),
             "is `chronik serve` running there? --bootstrap HOST:PORT or CHRONIK_BOOTSTRAP names another",
         ),
-        ClientError::Unreachable { address, source } => Problem::new(
+        ClientError::Unreachable { address, source, .. } => Problem::new(
             format!("the broker at {bootstrap} sends clients to {address}, which does not answer: {source}"),
             "start that broker with an --advertise address that is reachable from here",
         ),
@@ -149,6 +149,7 @@ mod tests {
         let refused = |code| ClientError::Refused { subject: "topic t".to_owned(), code, message: None };
         let unreachable = |address: &str| ClientError::Unreachable {
             address: address.to_owned(),
+            answered_before: false,
             source: io::ErrorKind::ConnectionRefused.into(),
         };
         for (error, expected) in [

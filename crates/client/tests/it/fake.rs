@@ -36,6 +36,7 @@ pub(crate) const TOPIC_ID: Uuid = Uuid::from_bytes([7; 16]);
 pub(crate) struct Fake {
     pub(crate) address: String,
     port: i32,
+    accepting: tokio::task::JoinHandle<()>,
     script: Arc<Mutex<Option<Box<Script>>>>,
 }
 
@@ -45,18 +46,24 @@ impl Fake {
         let local = listener.local_addr().unwrap();
         let script: Arc<Mutex<Option<Box<Script>>>> = Arc::default();
         let shared = Arc::clone(&script);
-        tokio::spawn(async move {
+        let accepting = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 tokio::spawn(serve(stream, Arc::clone(&shared)));
             }
         });
-        Self { address: local.to_string(), port: local.port().into(), script }
+        Self { address: local.to_string(), port: local.port().into(), accepting, script }
     }
 
     /// Answers with `script` from now on.
     pub(crate) fn on(&self, script: impl FnMut(i16, RequestBody) -> Reply + Send + 'static) {
         *self.script.lock().unwrap() = Some(Box::new(script));
+    }
+
+    /// Nobody listens any more when this returns.
+    pub(crate) async fn stop(self) {
+        self.accepting.abort();
+        assert!(self.accepting.await.unwrap_err().is_cancelled());
     }
 
     pub(crate) fn port(&self) -> i32 {

@@ -92,7 +92,22 @@ async fn nobody_listening_is_unreachable() {
         listener.local_addr().unwrap().to_string()
     };
     let error = Client::connect(&address).await.unwrap_err();
-    assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
+    assert!(matches!(error, ClientError::Unreachable { answered_before: false, .. }), "{error:?}");
+    assert!(!error.retryable());
+}
+
+#[tokio::test]
+async fn a_broker_that_answered_before_and_is_gone_is_waited_for() {
+    let fake = Fake::start().await;
+    let options = Options { retry_max: Duration::ZERO, ..Options::default() };
+    let mut client = Client::connect_with(&fake.address, options).await.unwrap();
+    fake.on(|_, _| Reply::HangUp);
+    let error = client.send(Target::Bootstrap, DescribeClusterRequest::default()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Disconnected { .. }), "{error:?}");
+    fake.stop().await;
+    let error = client.send(Target::Bootstrap, DescribeClusterRequest::default()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { answered_before: true, .. }), "{error:?}");
+    assert!(error.retryable() && !error.outcome_unknown());
 }
 
 #[tokio::test]
