@@ -4,7 +4,7 @@
 //! the decisions. An answer that depends on an append leaves when the append is committed.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -44,7 +44,10 @@ pub(crate) struct CoordinatorHost {
 
 #[derive(Debug)]
 struct Shard {
+    /// Itself, for the task that loads it again.
+    this: Weak<Shard>,
     partition: Arc<Partition>,
+    config: Mutex<Config>,
     clock: Clock,
     state: Mutex<State>,
     sooner: Arc<Notify>,
@@ -85,8 +88,14 @@ impl CoordinatorHost {
                     uncommitted: VecDeque::new(),
                     wake_at: None,
                 };
-                let sooner = Arc::clone(&self.sooner);
-                Arc::new(Shard { partition, clock: self.clock, state: Mutex::new(state), sooner })
+                Arc::new_cyclic(|this| Shard {
+                    this: Weak::clone(this),
+                    partition,
+                    config: Mutex::new(config.clone()),
+                    clock: self.clock,
+                    state: Mutex::new(state),
+                    sooner: Arc::clone(&self.sooner),
+                })
             })
             .collect();
         self.shards.store(Arc::new(shards.clone()));
@@ -101,6 +110,7 @@ impl CoordinatorHost {
     /// Gives every shard new settings.
     pub(crate) fn reconfigure(&self, config: &Config) {
         for shard in self.shards.load().iter() {
+            *shard.config.lock() = config.clone();
             shard.state.lock().shard.reconfigure(config.clone());
         }
     }
@@ -203,19 +213,25 @@ impl Shard {
         let mut effects = Vec::new();
         input(&mut state.shard, now, &mut effects);
         let mut queue = VecDeque::from(effects);
+        // The first append that failed: nothing behind it may be appended or answered as done.
+        let mut failed: Option<AppendToken> = None;
         while let Some(effect) = queue.pop_front() {
             match effect {
+                Effect::Append { .. } if failed.is_some() => {}
                 Effect::Append { token, records } => match self.append(&records, now.wall) {
                     Ok(end) => state.uncommitted.push_back((token, end)),
                     Err(error) => {
                         tracing::error!(partition = %self.partition.name(), error, "group change cannot be stored");
+                        failed = Some(token);
                         let mut refusals = Vec::new();
                         state.shard.append_failed(now, token, GroupError::NotCoordinator, &mut refusals);
                         queue.extend(refusals);
                     }
                 },
                 Effect::Reply { token, response, after } => {
-                    let commit = after.and_then(|after| state.end_of(after));
+                    let lost = after.zip(failed).is_some_and(|(after, failed)| after >= failed);
+                    let response = if lost { response.refused(GroupError::NotCoordinator) } else { response };
+                    let commit = after.filter(|_| !lost).and_then(|after| state.end_of(after));
                     if let Some(sender) = state.waiting.remove(&token.0) {
                         // A receiver that is gone belongs to a client that is gone.
                         let _ = sender.send((response, commit));
@@ -225,6 +241,9 @@ impl Shard {
                     tracing::info!(group = %group_id, %state, generation, members, reason, "group changed");
                 }
             }
+        }
+        if failed.is_some() {
+            self.reload(state);
         }
         let deadline = state.shard.deadline();
         let earlier = match (deadline, state.wake_at) {
@@ -236,6 +255,19 @@ impl Shard {
             state.wake_at = deadline;
             self.sooner.notify_one();
         }
+    }
+
+    /// Begins anew from the log, which alone knows what was stored. Where the log itself has failed, loading fails too
+    /// and the groups stay refused.
+    fn reload(&self, state: &mut State) {
+        state.shard = GroupShard::new(self.config.lock().clone(), Box::new(random_id));
+        state.uncommitted.clear();
+        let Some(shard) = self.this.upgrade() else { return };
+        tasks::spawn_essential("group reloading", async move {
+            if let Err(error) = tokio::task::spawn_blocking(move || shard.load()).await {
+                tracing::error!(%error, "groups cannot be loaded again");
+            }
+        });
     }
 
     /// Lets time pass if something is due, and tells when something will be.
