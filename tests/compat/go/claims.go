@@ -61,7 +61,8 @@ type record struct {
 	at         time.Time
 }
 
-var baseTime = time.UnixMilli(1_700_000_000_000)
+// Past, but within every retention time that a topic here has.
+var baseTime = time.Now().Truncate(time.Second).Add(-time.Hour)
 
 func topicName(hint string) string { return "compat-go-" + hint + "-" + run }
 

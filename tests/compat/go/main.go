@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	claimTimeMax = 80 * time.Second
+	claimTimeMax = 150 * time.Second
 	claimsAtOnce = 4
-	patience     = 30 * time.Second
+	patience     = 60 * time.Second
 )
 
 var (

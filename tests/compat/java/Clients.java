@@ -25,8 +25,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 final class Clients {
     private Clients() {}
 
-    /** The time of the first sample record; far enough in the past for any clock. */
-    static final long BASE_TIME = 1_700_000_000_000L;
+    /** The time of the first sample record: past, but within every retention time that a topic here has. */
+    static final long BASE_TIME = System.currentTimeMillis() / 1000 * 1000 - 3_600_000L;
 
     static KafkaProducer<byte[], byte[]> producer(Object... settings) {
         var all = settings(settings);

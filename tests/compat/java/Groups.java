@@ -31,7 +31,7 @@ final class Groups {
     private Groups() {}
 
     private static final String ASSIGNORS = "org.apache.kafka.clients.consumer.";
-    static final Duration PATIENCE = Duration.ofSeconds(30);
+    static final Duration PATIENCE = Duration.ofSeconds(60);
 
     static void claims(Harness h) {
         for (var assignor : List.of("Range", "RoundRobin", "Sticky", "CooperativeSticky")) {

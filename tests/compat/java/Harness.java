@@ -26,7 +26,7 @@ final class Harness {
 
     record Claim(String text, Body body) {}
 
-    private static final int CLAIM_SECONDS_MAX = 90;
+    private static final int CLAIM_SECONDS_MAX = 180;
 
     static final String BOOTSTRAP = System.getenv("CHRONIK_COMPAT_BOOTSTRAP");
     static final String CONTROL = Objects.requireNonNullElse(System.getenv("CHRONIK_COMPAT_CONTROL"), "");

@@ -84,7 +84,7 @@ final class Restart {
             var stop = new CompletableFuture<Void>();
             var load = CompletableFuture.runAsync(() -> {
                 try (var producer = producer("linger.ms", 2, "batch.size", 2000, "buffer.memory", 1 << 20, "max.block.ms", 60_000, "compression.type", "lz4",
-                        "reconnect.backoff.max.ms", 200, "delivery.timeout.ms", 80_000)) {
+                        "reconnect.backoff.max.ms", 200, "delivery.timeout.ms", 150_000)) {
                     for (int i = 0; !stop.isDone(); i++) {
                         var value = "v" + i;
                         producer.send(new ProducerRecord<>(topic, i % PARTITIONS, null, utf8("k"), utf8(value)), (metadata, problem) -> {
@@ -109,7 +109,7 @@ final class Restart {
                 control("kill");
                 int before = acks.get();
                 control("start");
-                eventually("3000 more acknowledgements after the restart", Duration.ofSeconds(40), () -> acks.get() >= before + 3000 ? Optional.of(true) : Optional.empty());
+                eventually("3000 more acknowledgements after the restart", Duration.ofSeconds(80), () -> acks.get() >= before + 3000 ? Optional.of(true) : Optional.empty());
             } finally {
                 stop.complete(null);
                 load.get();
@@ -139,9 +139,9 @@ final class Restart {
         }
 
         void groupGoesOn() throws Exception {
-            Object[] settings = {"group.id", "restart-" + RUN, "heartbeat.interval.ms", 300, "reconnect.backoff.max.ms", 200, "default.api.timeout.ms", 60_000};
+            Object[] settings = {"group.id", "restart-" + RUN, "heartbeat.interval.ms", 300, "reconnect.backoff.max.ms", 200, "default.api.timeout.ms", 120_000};
             try (var a = new Member(topic, seen, settings); var b = new Member(topic, seen, settings)) {
-                int count = produced.get(80, TimeUnit.SECONDS);
+                int count = produced.get(150, TimeUnit.SECONDS);
                 try {
                     eventually("all records are seen", Groups.PATIENCE, () -> {
                         var values = new java.util.HashSet<String>();
@@ -155,7 +155,7 @@ final class Restart {
         }
 
         void stateIsTheSame() throws Exception {
-            produced.get(80, TimeUnit.SECONDS);
+            produced.get(150, TimeUnit.SECONDS);
             var resource = new ConfigResource(ConfigResource.Type.TOPIC, still);
             same("99999999", ADMIN.describeConfigs(List.of(resource)).all().get().get(resource).get("retention.ms").value(), "retention.ms");
             same(50L, ADMIN.listOffsets(Map.of(p, OffsetSpec.latest())).partitionResult(p).get().offset(), "latest offset");
@@ -164,7 +164,7 @@ final class Restart {
         }
 
         void deletedStaysDeleted() throws Exception {
-            produced.get(80, TimeUnit.SECONDS);
+            produced.get(150, TimeUnit.SECONDS);
             same(12L, ADMIN.listOffsets(Map.of(p, OffsetSpec.earliest())).partitionResult(p).get().offset(), "earliest offset");
             same(12L, readAll(still, 1).get(0).offset(), "first offset read");
         }

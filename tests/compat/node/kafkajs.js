@@ -15,9 +15,10 @@ const zstd = library('@bokuweb/zstd-wasm')
 const BOOTSTRAP = process.env.CHRONIK_COMPAT_BOOTSTRAP
 const CONTROL = process.env.CHRONIK_COMPAT_CONTROL
 const RUN = Date.now().toString(36)
-const BASE_TIME = 1_700_000_000_000
-const CLAIM_MS_MAX = 80_000
-const PATIENCE_MS = 30_000
+// Past, but within every retention time that a topic here has.
+const BASE_TIME = Math.floor(Date.now() / 1000) * 1000 - 3_600_000
+const CLAIM_MS_MAX = 150_000
+const PATIENCE_MS = 60_000
 const CLAIMS_AT_ONCE = 4
 
 CompressionCodecs[CompressionTypes.Snappy] = library('kafkajs-snappy')

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 BOOTSTRAP = os.environ["CHRONIK_COMPAT_BOOTSTRAP"]
 CONTROL = os.environ.get("CHRONIK_COMPAT_CONTROL")
 RUN = f"{time.time_ns() // 1_000_000:x}"
-CLAIM_SECONDS_MAX = 80
-PATIENCE = 30
+CLAIM_SECONDS_MAX = 150
+PATIENCE = 60
 CLAIMS_AT_ONCE = 3
 HERE = os.path.dirname(os.path.abspath(__file__))
-BASE_TIME = 1_700_000_000_000
+BASE_TIME = int(time.time() - 3600) * 1000  # past, but within every retention time that a topic here has
 
 
 @dataclass
