@@ -85,7 +85,10 @@ pub(super) fn flush(partitions: &VecDeque<Arc<Partition>>, fs: &dyn Fs, root: &s
         let outcome = fs.sync_all(root);
         for (partition, job) in jobs {
             // io::Error is not Clone; kind and text are what a report needs.
-            let outcome = outcome.as_ref().map(|()| ()).map_err(|e| io::Error::new(e.kind(), e.to_string()));
+            let outcome = match &outcome {
+                Ok(()) => Ok(()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            };
             partition.flushed(job, outcome);
         }
     } else {

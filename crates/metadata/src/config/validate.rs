@@ -121,11 +121,9 @@ fn brackets_close(pattern: &str) -> bool {
     let mut characters = pattern.chars();
     while let Some(character) = characters.next() {
         match character {
-            '\\' => {
-                if characters.next().is_none() {
-                    return false;
-                }
-            }
+            // An escape stands before a character.
+            '\\' if characters.next().is_none() => return false,
+            '\\' => {}
             '[' => in_class = true,
             ']' => in_class = false,
             '(' if !in_class => open += 1,
