@@ -138,11 +138,14 @@ impl<const W: usize> Table<W> {
 
     /// Adds an entry; writes the tail to the file first where it is full.
     pub(crate) fn push(&mut self, fs: &dyn Fs, entry: [u8; W]) -> io::Result<()> {
-        if (self.tail.len() + 1) * W > TAIL_BYTES_MAX {
-            self.spill(fs)?;
-        }
+        self.spill_if_full(fs)?;
         self.tail.push(entry);
         Ok(())
+    }
+
+    /// Writes the tail to the file where it has no room for another entry.
+    pub(crate) fn spill_if_full(&mut self, fs: &dyn Fs) -> io::Result<()> {
+        if (self.tail.len() + 1) * W > TAIL_BYTES_MAX { self.spill(fs) } else { Ok(()) }
     }
 
     /// Writes the tail to the file. Not synced: a table that a power cut leaves short is completed from the segment.

@@ -31,7 +31,7 @@ pub use flush::FlushJob;
 pub use leader_epoch::History as LeaderEpochs;
 pub use log::{AppendError, Appended, Log, LogError, ReplicateError};
 pub use producer_state::ProducerEntry;
-pub use reader::{AbortedTransaction, Bounds, LogReader, LogSlice, ReadBound, ReadError, TimestampAndOffset};
+pub use reader::{Bounds, LogReader, LogSlice, ReadBound, ReadError, TimestampAndOffset};
 pub use recovery::{Recovered, RecoveryError};
 pub use retention::DeletedSegment;
 pub use scan::Reason;

@@ -22,12 +22,13 @@ use crate::leader_epoch::{self, History};
 use crate::producer_state::{ProducerEntry, Producers, Refused};
 use crate::reader::{Hints, LogReader, LogSlice, Mark, ReadBound, ReadError, Shared, View};
 use crate::segment::{
-    HEAD_BYTES, INDEX_SUFFIX, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, TIME_INDEX_SUFFIX,
+    HEAD_BYTES, INDEX_SUFFIX, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, TIME_INDEX_SUFFIX, parse_name,
     remove_if_there,
 };
 
-/// How many batch ends above the high watermark are remembered with their positions.
-const RECENT_ENDS_MAX: usize = 1024;
+/// How many batch ends above the high watermark are remembered with their positions. Beyond them a reader finds the
+/// position in the index.
+const RECENT_ENDS_MAX: usize = 32;
 /// How many producer snapshots are kept.
 const SNAPSHOTS_KEPT: usize = 2;
 
@@ -217,7 +218,7 @@ pub(crate) struct Parts {
 }
 
 impl Log {
-    /// Makes an empty log. With `sync` its directories are durable when this returns; without, the caller makes many logs,
+    /// Makes an empty log; one that holds batches is not replaced. With `sync` its directories are durable when this returns; without, the caller makes many logs,
     /// then calls [`Fs::sync_all`] once and [`Log::synced_all`] on each.
     pub fn create(
         fs: Arc<dyn Fs>,
@@ -228,6 +229,14 @@ impl Log {
     ) -> Result<Self, LogError> {
         let failed = |file: &Path, source| LogError::Io { file: file.to_owned(), source };
         fs.create_dir_all(&dir).map_err(|error| failed(&dir, error))?;
+        for entry in fs.read_dir(&dir).map_err(|error| failed(&dir, error))? {
+            let (path, known) = (dir.join(&entry.name), parse_name(&entry.name));
+            let is_log =
+                known.is_some_and(|(partition, _, suffix)| partition == tp.partition.get() && suffix == LOG_SUFFIX);
+            if is_log && fs.file_len(&path).map_err(|error| failed(&path, error))? > 0 {
+                return Err(failed(&path, io::ErrorKind::AlreadyExists.into()));
+            }
+        }
         let place = Arc::new(Place { fs, dir: dir.clone(), partition: tp.partition.get() });
         let (segment, _) = Segment::create(Arc::clone(&place), Offset::ZERO, u64::from(config.index_interval_bytes))
             .map_err(|error| failed(&place.path(Offset::ZERO, LOG_SUFFIX), error))?;
@@ -512,11 +521,12 @@ impl Log {
         let position = self.active.size();
         let file = self.active_file()?;
         self.assign_epoch(header.partition_leader_epoch, header.base_offset)?;
+        // Whatever can fail comes before the batch is in the file, or is the write itself.
+        if let Err(source) = self.active.make_entry_room() {
+            return Err(self.io_failed(self.active.path(INDEX_SUFFIX), source));
+        }
         if let Err(source) = file.write_at_vectored(&slices.map(IoSlice::new), position) {
             return Err(self.io_failed(self.active.path(LOG_SUFFIX), source));
-        }
-        if let Err(source) = self.active.note(header, position) {
-            return Err(self.io_failed(self.active.path(INDEX_SUFFIX), source));
         }
         self.heads_sum = crc32c::crc32c_append(self.heads_sum, &heads(slices));
         if position == 0 {
@@ -535,9 +545,15 @@ impl Log {
             segment: self.active.base_offset,
             position: end,
         });
-        let mut view = self.shared.view.write();
-        self.active.set_size(end);
-        view.log_end = header.next_offset();
+        {
+            let mut view = self.shared.view.write();
+            self.active.set_size(end);
+            view.log_end = header.next_offset();
+        }
+        // After publishing: a table may lack a batch that readers see, never name one that they do not.
+        if let Err(source) = self.active.note(header, position) {
+            return Err(self.io_failed(self.active.path(INDEX_SUFFIX), source));
+        }
         Ok(())
     }
 
@@ -632,7 +648,11 @@ impl Log {
             return;
         }
         let last_stable = self.producers.first_unstable(high_watermark).unwrap_or(high_watermark).min(high_watermark);
-        let mark = self.recent_ends.front().filter(|mark| mark.offset == high_watermark).copied();
+        // The watermark mostly moves to the log end, or to the end that the last flush made durable.
+        let end = Mark { offset: log_end, segment: self.active.base_offset, position: self.active.size() };
+        let recent = self.recent_ends.front().copied();
+        let known = [Some(end), Some(self.durable), recent];
+        let mark = known.into_iter().flatten().find(|mark| mark.offset == high_watermark);
         let mut view = self.shared.view.write();
         view.high_watermark = high_watermark;
         view.high_watermark_mark = mark;

@@ -97,15 +97,6 @@ pub struct TimestampAndOffset {
     pub leader_epoch: Option<LeaderEpoch>,
 }
 
-/// A transaction that was aborted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AbortedTransaction {
-    /// The producer.
-    pub producer_id: chronik_model::ProducerId,
-    /// Its first offset, inclusive.
-    pub first_offset: Offset,
-}
-
 /// A known batch boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {

@@ -301,8 +301,13 @@ impl Recovery {
     fn scan_all(&mut self, start: Start) -> Result<Vec<Scanned>, RecoveryError> {
         let mut scans = Vec::new();
         let mut buf = Vec::new();
-        for number in start.number..self.segments.len() {
-            let Some(segment) = self.segments.get(number).map(Arc::clone) else { break };
+        let mut number = start.number;
+        while let Some(segment) = self.segments.get(number).map(Arc::clone) {
+            let end = scans.last().map_or(segment.base_offset, |before: &Scanned| before.end_offset);
+            if segment.base_offset < end {
+                self.set_aside(number, end)?;
+                continue;
+            }
             let at = if number == start.number {
                 start
             } else {
@@ -318,6 +323,7 @@ impl Recovery {
                     torn: None,
                     heads_sum: at.heads_sum,
                 });
+                number += 1;
                 continue;
             }
             let wanted = usize::try_from(segment.size() - at.position).unwrap_or(usize::MAX).min(SCAN_WINDOW_BYTES);
@@ -337,8 +343,30 @@ impl Recovery {
             self.found.scanned_bytes += segment.size() - at.position;
             let scanned = self.scan(&segment, &*file, at, &mut buf)?;
             scans.push(Scanned { damage_before, ..scanned });
+            number += 1;
         }
         Ok(scans)
+    }
+
+    /// Takes a segment out of the log whose offsets the segment before it holds as well: a truncation removed it, and a crash
+    /// brought its name back. Its bytes stay, under a name the log does not use.
+    fn set_aside(&mut self, number: usize, end: Offset) -> Result<(), RecoveryError> {
+        let segment = self.segments.remove(number);
+        let path = segment.path(LOG_SUFFIX);
+        let aside = path.with_extension("log.stale");
+        self.io(&path, self.place.fs.rename(&path, &aside))?;
+        self.pending.add(Unsynced::Dir(self.place.dir.clone()));
+        let (offset, reason) = (segment.base_offset, Reason::Overlap);
+        let damage = Damage {
+            file: aside,
+            position: 0,
+            position_end: segment.size(),
+            offset,
+            offset_end: offset.min(end),
+            reason,
+        };
+        self.found.damage.push(damage);
+        Ok(())
     }
 
     fn scan(

@@ -54,6 +54,9 @@ pub enum Reason {
     /// Bytes that were durable are gone: the file or the log ends before its recovery point.
     #[error("durable batches are missing")]
     Missing,
+    /// The segment holds offsets that the one before it holds as well; it was set aside.
+    #[error("offsets overlap with the segment before; set aside")]
+    Overlap,
     /// Found damaged earlier.
     #[error("found damaged earlier")]
     KnownDamage,

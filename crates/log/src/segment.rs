@@ -89,6 +89,8 @@ struct Tables {
     bytes_since_entry: u64,
     newest: Option<TimeEntry>,
     newest_in_table: Option<i64>,
+    /// Everything before this position is taken in, exclusive end.
+    end: u64,
 }
 
 impl Segment {
@@ -207,6 +209,7 @@ impl Segment {
             bytes_since_entry: 0,
             newest: None,
             newest_in_table: None,
+            end: 0,
         }
     }
 
@@ -228,6 +231,7 @@ impl Segment {
         tables.times.truncate(kept);
         tables.newest = tables.times.last(fs)?.map(TimeEntry::decode);
         tables.newest_in_table = tables.newest.map(|newest| newest.timestamp_ms);
+        tables.end = position;
         *slot = Some(tables);
         Ok(())
     }
@@ -235,6 +239,19 @@ impl Segment {
     /// Starts the tables over, for a scan from the first byte.
     pub(crate) fn restart_tables(&self) {
         *self.tables.write() = Some(self.no_tables());
+    }
+
+    /// Makes room for one more entry in memory, so that [`Segment::note`] needs no disk.
+    pub(crate) fn make_entry_room(&self) -> io::Result<()> {
+        let mut slot = self.tables.write();
+        let mut tables = match slot.take() {
+            Some(tables) => tables,
+            None => self.load(self.size())?,
+        };
+        tables.offsets.spill_if_full(self.fs())?;
+        tables.times.spill_if_full(self.fs())?;
+        *slot = Some(tables);
+        Ok(())
     }
 
     /// Takes a written batch into the tables.
@@ -250,6 +267,11 @@ impl Segment {
     }
 
     fn note_in(&self, tables: &mut Tables, header: &BatchHeader, position: u64) -> io::Result<()> {
+        if position < tables.end {
+            // A reader that had to load the tables was faster.
+            return Ok(());
+        }
+        tables.end = position + header.size_bytes() as u64;
         let relative_offset = self.relative(header.base_offset);
         let timestamp_ms = header.max_timestamp.millis();
         if tables.newest.is_none_or(|newest| timestamp_ms > newest.timestamp_ms) {
@@ -295,6 +317,7 @@ impl Segment {
             bytes_since_entry: 0,
             newest: None,
             newest_in_table: None,
+            end: size,
         };
         let kept = tables.offsets.partition_point(fs, |entry| u64::from(OffsetEntry::decode(entry).position) < size)?;
         tables.offsets.truncate(kept);
@@ -325,6 +348,7 @@ impl Segment {
             position += header.size_bytes() as u64;
         }
         tables.push_newest(self.fs())?;
+        tables.end = size;
         Ok(tables)
     }
 
@@ -341,8 +365,9 @@ impl Segment {
     }
 
     fn rebuild_tables(&self) -> io::Result<()> {
-        let tables = self.rebuild(self.size())?;
-        *self.tables.write() = Some(tables);
+        // The writer waits meanwhile, so that none of its entries is lost.
+        let mut slot = self.tables.write();
+        *slot = Some(self.rebuild(self.size())?);
         Ok(())
     }
 
@@ -402,8 +427,8 @@ impl Segment {
         let Some(entry) = entry else { return Ok(Some(0)) };
         let position = u64::from(entry.position);
         if position >= limit {
-            // A batch behind what the reader may see; the entries before it are as good as any.
-            return Ok(Some(0)).map(|start| if limit == self.size() { None } else { start });
+            // The entry is wrong, unless the log was cut after the caller took its limit.
+            return Ok((limit < self.size()).then_some(0));
         }
         match self.header_at(file, position, self.size()) {
             Ok(header)

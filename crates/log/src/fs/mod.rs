@@ -147,16 +147,25 @@ pub fn replace_file(fs: &dyn Fs, path: &Path, bytes: &[u8], durability: Durabili
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = Path::new(&temporary);
-    let file = fs.open(temporary, OpenMode::Truncate)?;
-    file.write_all_at(bytes, 0)?;
-    if durability == Durability::Durable {
-        file.sync_data()?;
+    if let Err(error) = write_new(fs, temporary, bytes, durability) {
+        // A full disk gets its bytes back; what stays anyway is removed at the next start.
+        let _ = fs.remove_file(temporary);
+        return Err(error);
     }
     fs.rename(temporary, path)?;
     if durability == Durability::Durable
         && let Some(dir) = path.parent()
     {
         fs.sync_dir(dir)?;
+    }
+    Ok(())
+}
+
+fn write_new(fs: &dyn Fs, path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    let file = fs.open(path, OpenMode::Truncate)?;
+    file.write_all_at(bytes, 0)?;
+    if durability == Durability::Durable {
+        file.sync_data()?;
     }
     Ok(())
 }

@@ -246,3 +246,42 @@ fn an_idle_partition_is_polled_without_opening_its_file() {
     assert_eq!(reader.read(o(0), ReadBound::HighWatermark, 1000, true).unwrap().len, 0);
     assert_eq!(reader.bytes_available(o(0), ReadBound::HighWatermark), 0);
 }
+
+#[test]
+fn readers_beside_the_writer_see_only_whole_published_batches_in_order() {
+    for (fs, dir, _guard) in both() {
+        let mut log = Log::create(fs, dir, tp(), LogConfig { segment_bytes: 20_000, ..small() }, true).unwrap();
+        let reader = log.reader();
+        let total = o(3000);
+        std::thread::scope(|scope| {
+            for max_bytes in [1, 3000, 1 << 20] {
+                let reader = reader.clone();
+                scope.spawn(move || {
+                    let mut next = Offset::ZERO;
+                    while next < total {
+                        let slice = reader.read(next, ReadBound::HighWatermark, max_bytes, true).unwrap();
+                        let bytes = slice.read().unwrap();
+                        let mut rest = bytes.as_slice();
+                        while !rest.is_empty() {
+                            let header = chronik_record::BatchHeader::read(rest).unwrap();
+                            let (batch, after) = rest.split_at(header.size_bytes());
+                            assert!(header.base_offset == next && chronik_record::crc_is_valid(batch));
+                            next = header.next_offset();
+                            rest = after;
+                        }
+                        let bounds = reader.bounds();
+                        assert!(next <= bounds.high_watermark && bounds.high_watermark <= bounds.log_end);
+                        if let Some(newest) = reader.max_timestamp().unwrap() {
+                            assert!(newest.offset < reader.bounds().log_end);
+                        }
+                    }
+                });
+            }
+            while log.log_end() < total {
+                let tag = log.log_end().get() as u64;
+                append(&mut log, tag, 2);
+                log.set_high_watermark(log.log_end());
+            }
+        });
+    }
+}

@@ -164,6 +164,37 @@ fn a_log_whose_directory_is_gone_begins_where_the_checkpoint_ended() {
 }
 
 #[test]
+fn a_segment_that_a_truncation_removed_and_a_crash_brought_back_is_set_aside() {
+    let fs = disk();
+    let mut log = filled(&fs, 60);
+    let stale = files_with(&fs, ".log").pop().unwrap();
+    let (_, bytes) = fs.files().into_iter().find(|(path, _)| *path == stale).unwrap();
+    let base: i64 = stale.file_stem().unwrap().to_string_lossy().rsplit('_').next().unwrap().parse().unwrap();
+    log.truncate_to(o(base - 3)).unwrap();
+    log.append(&batch(70, 8), LeaderEpoch::new(1), at(0)).unwrap();
+    assert!(log.log_end() > o(base));
+    log.flush().unwrap();
+    let (before, end) = (read_all(&log, o(0), 1000), log.log_end());
+    drop(log);
+    fs.open(&stale, OpenMode::Create).unwrap().write_all_at(&bytes, 0).unwrap();
+    let (log, recovered) = open(&fs, small(), None, false);
+    assert_eq!(recovered.damage.len(), 1);
+    assert_eq!(recovered.damage[0].reason, chronik_log::Reason::Overlap);
+    assert_eq!((read_all(&log, o(0), 1000), log.log_end()), (before, end));
+    assert_eq!(fs.file_len(&stale.with_extension("log.stale")).unwrap(), bytes.len() as u64);
+}
+
+#[test]
+fn a_log_that_holds_batches_is_not_created_over() {
+    let fs = disk();
+    drop(filled(&fs, 5));
+    let again = Log::create(Arc::new(fs.clone()), PathBuf::from(DIR), tp(), small(), true);
+    assert!(again.is_err());
+    let (log, _) = open(&fs, small(), None, false);
+    assert_eq!(read_all(&log, o(0), 1000).0.len(), 5);
+}
+
+#[test]
 fn leftovers_of_deletions_and_replacements_are_removed_and_strangers_left_alone() {
     let fs = disk();
     drop(filled(&fs, 5));
