@@ -278,6 +278,12 @@ impl Journal {
                 let header = BatchHeader::read(rest).map_err(|error| self.unreadable(from, error))?;
                 // The last batch of a read may be cut; it comes whole with the next one.
                 let Some((batch, behind)) = rest.split_at_checked(header.size_bytes()) else { break };
+                // Base offset and leader epoch lie outside of the batch's checksum. A snapshot ends between batches.
+                if header.next_offset() > from
+                    && (header.base_offset != from || header.partition_leader_epoch != self.leader_epoch)
+                {
+                    return Err(self.unreadable(from, "the batch does not continue the journal"));
+                }
                 self.replay_batch(batch, from, &mut builder)?;
                 self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_add(batch.len() as u64);
                 from = from.max(header.next_offset());
