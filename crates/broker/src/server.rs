@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chronik_coordinator::Config as GroupConfig;
+use chronik_coordinator::{Config as GroupConfig, Effect, GroupError, GroupShard, Now, ReplyToken, Response};
 use chronik_metadata::config::BrokerSettings;
 use chronik_metadata::{Command, ControllerClient, Image, NewTopic, Outcome};
 use chronik_model::NodeId;
@@ -235,6 +235,19 @@ impl Broker {
         }
         self.take_over_groups();
         Ok(())
+    }
+
+    /// Runs a group's request that may be the first one of all groups: a client that did not look for a coordinator has
+    /// found it nevertheless.
+    pub(crate) async fn group_call(
+        &self,
+        group_id: &str,
+        input: impl FnOnce(&mut GroupShard, Now, ReplyToken, &mut Vec<Effect>),
+    ) -> Result<Response, GroupError> {
+        if !self.groups.is_ready() && self.ensure_offsets_topic().await.is_err() {
+            return Err(GroupError::CoordinatorNotAvailable);
+        }
+        self.groups.call(group_id, input).await
     }
 
     fn offsets_topic(&self) -> NewTopic {

@@ -6,7 +6,7 @@
 //! DATA/checkpoint, DATA/clean-stop   see `checkpoint`
 //! DATA/metadata/                     the controller's log
 //! DATA/wal/<topic>/<partition>/      a partition's log
-//! DATA/wal/<topic>.<topic id>-delete leftovers of a deletion, removed at start
+//! DATA/wal/deleted~<topic id>         leftovers of a deletion, removed at start
 //! ```
 
 use std::collections::BTreeMap;
@@ -26,7 +26,8 @@ const LOCK_FILE: &str = ".lock";
 const META_FILE: &str = "meta.properties";
 const WAL_DIR: &str = "wal";
 const METADATA_DIR: &str = "metadata";
-const DELETE_SUFFIX: &str = "-delete";
+/// What a directory on its way out is called. No topic has a name with `~`, so none is ever taken for one.
+const DELETED_PREFIX: &str = "deleted~";
 
 /// The data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -201,7 +202,7 @@ impl DataDir {
     pub fn partitions(&self) -> Result<Vec<TopicPartition>, DirError> {
         let mut partitions = Vec::new();
         for topic in self.list(&self.wal_dir())? {
-            if topic.ends_with(DELETE_SUFFIX) {
+            if topic.starts_with(DELETED_PREFIX) {
                 continue;
             }
             let name: Arc<str> = topic.as_str().into();
@@ -230,13 +231,13 @@ impl DataDir {
     /// Renames a topic's directory out of the way, durably: from now on its name is free and its files are gone for every
     /// later start. Returns the directory to give to [`DataDir::remove`]; `None` where there is none.
     pub fn stage_topic_deletion(&self, topic: &str, id: TopicId) -> Result<Option<PathBuf>, DirError> {
-        let staged = self.wal_dir().join(format!("{topic}.{id}{DELETE_SUFFIX}"));
+        let staged = self.wal_dir().join(format!("{DELETED_PREFIX}{id}"));
         self.stage(&self.topic_dir(topic), staged)
     }
 
     /// The same for one partition.
     pub fn stage_partition_deletion(&self, tp: &TopicPartition, id: TopicId) -> Result<Option<PathBuf>, DirError> {
-        let staged = self.wal_dir().join(format!("{}-{}.{id}{DELETE_SUFFIX}", tp.topic, tp.partition));
+        let staged = self.wal_dir().join(format!("{DELETED_PREFIX}{id}~{}", tp.partition));
         self.stage(&self.partition_dir(tp), staged)
     }
 
@@ -263,7 +264,7 @@ impl DataDir {
     /// Removes what interrupted deletions left; returns how many directories that were.
     pub fn remove_leftovers(&self) -> Result<usize, DirError> {
         let wal = self.wal_dir();
-        let leftovers: Vec<_> = self.list(&wal)?.into_iter().filter(|name| name.ends_with(DELETE_SUFFIX)).collect();
+        let leftovers: Vec<_> = self.list(&wal)?.into_iter().filter(|name| name.starts_with(DELETED_PREFIX)).collect();
         for name in &leftovers {
             self.remove(&wal.join(name))?;
         }

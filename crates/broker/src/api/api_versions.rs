@@ -10,7 +10,7 @@ use crate::server::Broker;
 
 /// Features with the lowest and the highest level supported; the highest is in force. Clients switch their protocols on these, so
 /// nothing stands here that is not served.
-const FEATURES: &[(&str, i16, i16)] = &[("metadata.version", 7, 29)];
+const FEATURES: &[(&str, i16, i16)] = &[("metadata.version", 7, 30)];
 
 pub(super) fn handle(call: &Call, request: ApiVersionsRequest) -> ApiVersionsResponse {
     if call.version() >= 3 {

@@ -44,8 +44,9 @@ pub(super) fn handle(call: &Call, request: DescribeQuorumRequest) -> DescribeQuo
             ..Default::default()
         })
         .collect();
-    let nodes = quorum
-        .voters
+    // The nodes came with version 2.
+    let listed = if call.version() >= 2 { quorum.voters.as_slice() } else { &[] };
+    let nodes = listed
         .iter()
         .filter_map(|voter| {
             let broker = call.broker.image().brokers().get(&voter.node_id)?.clone();

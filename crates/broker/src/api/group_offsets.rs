@@ -89,8 +89,7 @@ pub(super) async fn commit(call: Arc<Call>, request: OffsetCommitRequest) -> Off
     };
     let committed = call
         .broker
-        .groups
-        .call(&request.group_id, |shard, now, token, effects| shard.commit_offsets(now, commit, token, effects))
+        .group_call(&request.group_id, |shard, now, token, effects| shard.commit_offsets(now, commit, token, effects))
         .await;
     match committed {
         Ok(Response::OffsetCommit(response)) => {
@@ -164,8 +163,7 @@ async fn fetch_from_group(call: &Call, asked: message::OffsetFetchRequest) -> Re
     let group_id = asked.group_id.clone();
     let fetched = call
         .broker
-        .groups
-        .call(&group_id, |shard, _, token, effects| shard.fetch_offsets(asked, token, effects))
+        .group_call(&group_id, |shard, _, token, effects| shard.fetch_offsets(asked, token, effects))
         .await?;
     match fetched {
         Response::OffsetFetch(message::OffsetFetchResponse { error: Some(error), .. }) => Err(error),

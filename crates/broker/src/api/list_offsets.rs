@@ -28,23 +28,25 @@ type Found = (Timestamp, Offset, i32);
 const NOTHING: Found = (Timestamp::NONE, Offset::UNKNOWN, -1);
 
 pub(super) async fn handle(call: Arc<Call>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let version = call.version();
     let by_time = |p: &ListOffsetsPartition| p.timestamp >= 0 || p.timestamp == MAX_TIMESTAMP;
     if !request.topics.iter().flat_map(|topic| &topic.partitions).any(by_time) {
-        return answer(request, |topic, asked, bound| look_up(&call, topic, asked, bound));
+        return answer(request, version, |topic, asked, bound| look_up(&call, topic, asked, bound));
     }
     let again = request.clone();
-    let looking = move || answer(request, |topic, asked, bound| look_up(&call, topic, asked, bound));
+    let looking = move || answer(request, version, |topic, asked, bound| look_up(&call, topic, asked, bound));
     match tokio::task::spawn_blocking(looking).await {
         Ok(response) => response,
         Err(panic) => {
             tracing::error!(%panic, "look-up by time failed");
-            answer(again, |_, _, _| Err(ErrorCode::UnknownServerError))
+            answer(again, version, |_, _, _| Err(ErrorCode::UnknownServerError))
         }
     }
 }
 
 fn answer(
     request: ListOffsetsRequest,
+    version: i16,
     mut look_up: impl FnMut(&str, &ListOffsetsPartition, ReadBound) -> Result<Found, ErrorCode>,
 ) -> ListOffsetsResponse {
     let bound = if request.isolation_level == 1 { ReadBound::LastStable } else { ReadBound::HighWatermark };
@@ -65,7 +67,8 @@ fn answer(
                         error_code: code.code(),
                         timestamp: timestamp.millis(),
                         offset: offset.get(),
-                        leader_epoch,
+                        // Came with version 4.
+                        leader_epoch: if version >= 4 { leader_epoch } else { -1 },
                     }
                 })
                 .collect();

@@ -138,7 +138,7 @@ impl ReplicaHost {
         self.settings.store(Arc::new(BrokerSettings::resolve(image, &self.static_config)));
         for removed in image.deletions_pending() {
             if image.topic(&removed.name).is_none() {
-                self.dir.stage_topic_deletion(&removed.name, removed.id)?;
+                self.stage_deletion(&removed.name, removed.id);
             }
         }
         let topics: Vec<&Arc<Topic>> = image.topics().collect();
@@ -343,6 +343,14 @@ impl ReplicaHost {
         Ok(!self.unstaged.lock().contains(&topic))
     }
 
+    /// Frees the name of a removed topic. Where that fails the removal stays pending, and the next start tries again.
+    fn stage_deletion(&self, topic: &str, id: TopicId) {
+        if let Err(error) = self.dir.stage_topic_deletion(topic, id) {
+            self.unstaged.lock().insert(id);
+            tracing::error!(topic, %error, "files of a deleted topic cannot be set aside");
+        }
+    }
+
     fn create(&self, image: &Image, topic: &Topic, from: usize) -> Vec<Option<Arc<Partition>>> {
         (0..)
             .zip(&topic.partitions)
@@ -387,11 +395,7 @@ impl ImageListener for ReplicaHost {
         for removed in delta.topics_removed() {
             if let Some(topic) = registry.remove(removed.id) {
                 topic.partitions.iter().flatten().for_each(|partition| partition.close());
-                if let Err(error) = self.dir.stage_topic_deletion(&topic.name, topic.id) {
-                    // The removal stays pending in the metadata; the next start stages it again.
-                    self.unstaged.lock().insert(topic.id);
-                    tracing::error!(topic = %topic.name, %error, "files of a deleted topic cannot be staged");
-                }
+                self.stage_deletion(&topic.name, topic.id);
             }
             self.removed.notify_one();
         }

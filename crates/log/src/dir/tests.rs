@@ -111,6 +111,23 @@ fn partitions_are_listed_and_leftovers_of_deletions_removed() {
 }
 
 #[test]
+fn no_topic_is_taken_for_a_leftover_and_the_longest_name_can_be_staged() {
+    let fs = Arc::new(MemFs::new());
+    let dir = DataDir::open(fs.clone(), "/d".into(), NodeId::new(1), cluster(1)).unwrap();
+    let longest = "x".repeat(249);
+    let names = ["a-delete", "a.deleted", "deleted", &longest];
+    for name in names {
+        fs.create_dir_all(&dir.partition_dir(&TopicPartition::new(name, 0))).unwrap();
+    }
+    assert_eq!(dir.remove_leftovers().unwrap(), 0);
+    assert_eq!(dir.partitions().unwrap().len(), names.len());
+    let staged = dir.stage_topic_deletion(&longest, TopicId(cluster(7))).unwrap().unwrap();
+    assert!(staged.file_name().unwrap().len() <= 255, "file systems take no longer name");
+    assert_eq!(dir.remove_leftovers().unwrap(), 1);
+    assert_eq!(dir.partitions().unwrap().len(), names.len() - 1);
+}
+
+#[test]
 fn a_staged_deletion_survives_a_crash_at_any_call() {
     for call in 0..8 {
         for seed in 0..20 {
