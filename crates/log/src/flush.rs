@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use chronik_model::Offset;
 
-use crate::fs::File;
+use crate::fs::{File, OpenMode};
 use crate::reader::Mark;
 use crate::segment::Place;
 
@@ -19,6 +19,7 @@ use crate::segment::Place;
 pub struct FlushJob {
     pub(crate) place: Arc<Place>,
     pub(crate) files: Vec<Arc<dyn File>>,
+    pub(crate) paths: Vec<PathBuf>,
     pub(crate) dirs: Vec<PathBuf>,
     pub(crate) mark: Mark,
     pub(crate) heads_sum: u32,
@@ -31,6 +32,14 @@ impl FlushJob {
     pub fn run(&self) -> io::Result<()> {
         for file in &self.files {
             file.sync_data()?;
+        }
+        for path in &self.paths {
+            match self.place.fs.open(path, OpenMode::Write) {
+                Ok(file) => file.sync_data()?,
+                // Removed by retention meanwhile: nothing that has to be durable.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         for dir in &self.dirs {
             self.place.fs.sync_dir(dir)?;
@@ -45,15 +54,17 @@ impl FlushJob {
 
     /// How many files and directories are synced.
     pub fn syncs(&self) -> usize {
-        self.files.len() + self.dirs.len()
+        self.files.len() + self.paths.len() + self.dirs.len()
     }
 }
 
 /// Something that must be synced before the durable end may pass it.
 #[derive(Debug)]
 pub(crate) enum Unsynced {
-    /// A file that is no longer the active segment.
+    /// A file that is no longer the active segment, still open.
     File(Arc<dyn File>),
+    /// A file that nobody has open: many logs may wait for a sync at once, descriptors are few.
+    Path(PathBuf),
     /// A directory with a changed name.
     Dir(PathBuf),
 }
@@ -75,16 +86,17 @@ impl Pending {
         self.items.push((self.changes, item));
     }
 
-    /// Fills a job's lists, each directory once.
-    pub(crate) fn collect(&self, files: &mut Vec<Arc<dyn File>>, dirs: &mut Vec<PathBuf>) -> u64 {
+    /// Fills a job's lists, each path and directory once.
+    pub(crate) fn collect(&self, job: &mut FlushJob) {
         for (_, item) in &self.items {
             match item {
-                Unsynced::File(file) => files.push(Arc::clone(file)),
-                Unsynced::Dir(dir) if !dirs.contains(dir) => dirs.push(dir.clone()),
-                Unsynced::Dir(_) => {}
+                Unsynced::File(file) => job.files.push(Arc::clone(file)),
+                Unsynced::Path(path) if !job.paths.contains(path) => job.paths.push(path.clone()),
+                Unsynced::Dir(dir) if !job.dirs.contains(dir) => job.dirs.push(dir.clone()),
+                Unsynced::Path(_) | Unsynced::Dir(_) => {}
             }
         }
-        self.changes
+        job.covers = self.changes;
     }
 
     pub(crate) fn synced(&mut self, covers: u64) {

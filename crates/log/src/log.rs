@@ -17,7 +17,7 @@ use crate::checkpoint::{Checkpoint, with_checksum};
 use crate::config::LogConfig;
 use crate::damage::Damage;
 use crate::flush::{FlushJob, Pending, Unsynced};
-use crate::fs::{Durability, File, Fs, OpenMode, replace_file};
+use crate::fs::{Durability, File, Fs, replace_file};
 use crate::leader_epoch::{self, History};
 use crate::producer_state::{ProducerEntry, Producers, Refused};
 use crate::reader::{Hints, LogReader, LogSlice, Mark, ReadBound, ReadError, Shared, View};
@@ -585,11 +585,9 @@ impl Log {
     pub(crate) fn write_epochs(&mut self, epochs: &History) -> Result<(), (PathBuf, io::Error)> {
         let place = &self.shared.place;
         let path = place.dir.join(leader_epoch::FILE);
-        let written = replace_file(&*place.fs, &path, &epochs.encode(), Durability::Visible)
-            .and_then(|()| place.fs.open(&path, OpenMode::Write));
-        match written {
-            Ok(file) => {
-                self.pending.add(Unsynced::File(file));
+        match replace_file(&*place.fs, &path, &epochs.encode(), Durability::Visible) {
+            Ok(()) => {
+                self.pending.add(Unsynced::Path(path));
                 self.pending.add(Unsynced::Dir(place.dir.clone()));
                 Ok(())
             }
@@ -667,21 +665,18 @@ impl Log {
         if self.failed.is_some() || (self.durable.offset == log_end && self.pending.is_empty()) {
             return None;
         }
-        let (mut files, mut dirs) = (Vec::new(), Vec::new());
-        let covers = self.pending.collect(&mut files, &mut dirs);
-        if let Some(file) = &self.active_file {
-            files.push(Arc::clone(file));
-        }
-        let mark = Mark { offset: log_end, segment: self.active.base_offset, position: self.active.size() };
-        Some(FlushJob {
+        let mut job = FlushJob {
             place: Arc::clone(&self.shared.place),
-            files,
-            dirs,
-            mark,
+            files: self.active_file.iter().map(Arc::clone).collect(),
+            paths: Vec::new(),
+            dirs: Vec::new(),
+            mark: Mark { offset: log_end, segment: self.active.base_offset, position: self.active.size() },
             heads_sum: self.heads_sum,
             truncations: self.truncations,
-            covers,
-        })
+            covers: 0,
+        };
+        self.pending.collect(&mut job);
+        Some(job)
     }
 
     /// Takes back a job that ran without error and moves the durable end.

@@ -229,6 +229,11 @@ impl Recovery {
             (log_end, heads_sum) = (log_start, 0);
         }
         self.finish_epochs(log_start, log_end)?;
+        self.drop_snapshots_behind(log_end)?;
+        if from.is_none() && self.snapshots.last().is_some_and(|snapshot| *snapshot > start.offset) {
+            // A snapshot knows producers whose batches are gone, which the scan of what is left does not.
+            self.producers = producers_at(&self.place, &self.segments, &mut self.snapshots, log_end)?;
+        }
         let active = match self.segments.last() {
             Some(active) => Arc::clone(active),
             None => {
@@ -332,7 +337,7 @@ impl Recovery {
             }
             let path = segment.path(LOG_SUFFIX);
             let file = self.io(&path, segment.file())?;
-            self.pending.add(Unsynced::File(Arc::clone(&file)));
+            self.pending.add(Unsynced::Path(path.clone()));
             if at.position == 0 {
                 segment.restart_tables();
                 segment.cut_damage(0);
@@ -585,6 +590,20 @@ impl Recovery {
         if !unchanged {
             let path = self.place.dir.join(leader_epoch::FILE);
             self.io(&path, replace_file(&*self.place.fs, &path, &self.epochs.encode(), Durability::Visible))?;
+            self.pending.add(Unsynced::Path(path));
+            self.pending.add(Unsynced::Dir(self.place.dir.clone()));
+        }
+        Ok(())
+    }
+}
+
+impl Recovery {
+    /// Removes snapshots of a state that the log lost: it will hold other batches when it reaches their offsets again.
+    fn drop_snapshots_behind(&mut self, log_end: Offset) -> Result<(), RecoveryError> {
+        let kept = self.snapshots.partition_point(|offset| *offset <= log_end);
+        for offset in self.snapshots.split_off(kept) {
+            let path = self.place.path(offset, SNAPSHOT_SUFFIX);
+            self.io(&path, remove_if_there(&*self.place.fs, &path))?;
             self.pending.add(Unsynced::Dir(self.place.dir.clone()));
         }
         Ok(())

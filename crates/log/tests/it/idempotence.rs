@@ -128,3 +128,37 @@ fn deleting_the_records_of_a_producer_keeps_its_sequence() {
     let (mut log, _) = open(&fs, small(), Some(checkpoint), true);
     log.append(&idempotent(1, 0, 2, 2), EPOCH, at(0)).unwrap();
 }
+
+#[test]
+fn a_snapshot_of_batches_that_a_crash_took_is_not_used_when_their_offsets_come_again() {
+    let fs = disk();
+    let config = LogConfig { segment_bytes: 600, ..small() };
+    let mut log = create(&fs, config.clone());
+    append(&mut log, 1, 1);
+    log.flush().unwrap();
+    let checkpoint = log.checkpoint().unwrap();
+    // Rolling writes snapshots that know producer 4; then the batches and the later segments are lost.
+    for number in 0..20 {
+        log.append(&idempotent(4, 0, number, 1), EPOCH, at(0)).unwrap();
+    }
+    drop(log);
+    for (path, _) in fs.files() {
+        if path.extension() == Some("log".as_ref()) && !path.ends_with("wal_3_0.log") {
+            chronik_log::fs::Fs::remove_file(&fs, &path).unwrap();
+        }
+    }
+    let first = std::path::Path::new(DIR).join("wal_3_0.log");
+    let file = chronik_log::fs::Fs::open(&fs, &first, chronik_log::fs::OpenMode::Write).unwrap();
+    file.set_len(checkpoint.position).unwrap();
+    let (mut log, _) = open(&fs, config.clone(), Some(checkpoint), false);
+    assert_eq!((log.log_end(), log.producers().len()), (o(1), 0));
+    for tag in 0..40 {
+        append(&mut log, tag, 1);
+    }
+    let checkpoint = log.close_cleanly().unwrap();
+    drop(log);
+    for from in [Some(checkpoint), None] {
+        let (log, _) = open(&fs, config.clone(), from, false);
+        assert_eq!(log.producers(), []);
+    }
+}

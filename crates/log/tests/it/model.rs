@@ -197,7 +197,7 @@ fn check_whole(log: &Log, model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 80, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 80, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_log_behaves_like_a_list_of_batches(steps in prop::collection::vec(step(), 1..150)) {
         run(steps);

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use chronik_log::fs::{Fs, MemFs, OpenMode, RealFs};
 use chronik_log::{Log, LogConfig, ReadBound};
@@ -216,8 +215,21 @@ fn leftovers_of_deletions_and_replacements_are_removed_and_strangers_left_alone(
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the test is about time that passes")]
-fn thousands_of_logs_open_fast_with_few_descriptors() {
+fn opening_an_intact_log_neither_writes_nor_syncs() {
+    let fs = disk();
+    let mut log = filled(&fs, 100);
+    let checkpoint = log.checkpoint().unwrap();
+    drop(log);
+    let calls = fs.calls();
+    for (from, clean) in [(Some(checkpoint), true), (Some(checkpoint), false), (None, false)] {
+        open(&fs, small(), from, clean);
+        // Without a checkpoint the tables are built again, and written when a segment turns out to be sealed.
+        assert!(fs.calls() == calls || from.is_none(), "{} calls", fs.calls() - calls);
+    }
+}
+
+#[test]
+fn a_thousand_logs_open_with_few_descriptors() {
     let root = tempfile::tempdir().unwrap();
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
     let count = 1000;
@@ -231,7 +243,6 @@ fn thousands_of_logs_open_fast_with_few_descriptors() {
     }
     fs.sync_all(root.path()).unwrap();
     for (checkpoint, clean) in [(true, true), (true, false), (false, false)] {
-        let began = Instant::now();
         let mut logs = Vec::new();
         for number in 0..count {
             let dir = root.path().join(format!("wal/t/{number}"));
@@ -242,13 +253,11 @@ fn thousands_of_logs_open_fast_with_few_descriptors() {
             assert_eq!((log.log_end(), recovered.truncated_bytes), (Offset::new(3), 0));
             logs.push(log);
         }
-        // Generous, for a loaded machine and a debug build: 5,000 have two seconds.
-        assert!(began.elapsed() < Duration::from_secs(3), "{:?} for {count}", began.elapsed());
         let mut open_files = 0;
         for entry in fs.read_dir(Path::new("/proc/self/fd")).unwrap() {
             open_files += usize::from(!entry.name.is_empty());
         }
-        assert!(!checkpoint || open_files < 500, "{open_files} descriptors");
+        assert!(open_files < 500, "{open_files} descriptors");
     }
 }
 
