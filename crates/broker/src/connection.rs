@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use chronik_net::{ConnectionPermit, Frame, FrameReader, Part, ReadFrameError, TcpStream, write_parts};
-use tokio::io::Interest;
 
 use crate::api::{self, Answer, Later};
 use crate::server::Broker;
@@ -89,12 +88,8 @@ impl Connection<'_> {
                     Some(frame) => self.start(frame),
                     None => return Ok(()),
                 },
-                closed = peer_closed(self.stream), if barrier => {
-                    // A waiting fetch or join of a client that is gone is given up.
-                    if closed {
-                        return Ok(());
-                    }
-                }
+                // A waiting fetch or join of a client that is gone is given up.
+                () = peer_closed(self.stream), if barrier => return Ok(()),
                 () = shutdown.raised(), if !stopping => {}
             }
         }
@@ -150,12 +145,10 @@ async fn next_answer(in_flight: &mut VecDeque<InFlight>) -> Answer {
     .await
 }
 
-/// Returns true when the peer has closed its side. With requests pipelined behind the running one it cannot be told
+/// Returns when the peer has closed its side. With requests pipelined behind the running one it cannot be told
 /// apart from a peer that waits, and this does not return.
-async fn peer_closed(stream: &TcpStream) -> bool {
-    match stream.ready(Interest::READABLE).await {
-        Ok(ready) if ready.is_read_closed() => true,
-        Ok(_) => std::future::pending().await,
-        Err(_) => true,
+async fn peer_closed(stream: &TcpStream) {
+    if let Ok(1..) = stream.peek(&mut [0]).await {
+        std::future::pending().await
     }
 }

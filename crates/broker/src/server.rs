@@ -116,7 +116,7 @@ pub fn start(parts: Parts) -> RunningBroker {
 /// Bytes that requests in flight may hold: as set, else room for a few of the largest.
 fn request_memory(settings: &BrokerSettings) -> usize {
     let set = settings.queued_max_request_bytes.and_then(|bytes| usize::try_from(bytes).ok());
-    set.unwrap_or(REQUEST_MEMORY_BYTES).max(settings.socket_request_max_bytes)
+    set.unwrap_or_else(|| REQUEST_MEMORY_BYTES.max(settings.socket_request_max_bytes))
 }
 
 async fn accept(broker: Arc<Broker>, listener: Listener, mut shutdown: Shutdown) {

@@ -7,9 +7,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::budget::{MemoryBudget, MemoryPermit};
 
@@ -62,6 +62,9 @@ pub enum ReadFrameError {
     /// An unfinished frame did not grow fast enough.
     #[error("frame came too slowly")]
     TooSlow,
+    /// The memory for requests was taken by others for too long.
+    #[error("no memory for the request")]
+    NoMemory,
     /// Nothing came for the idle time.
     #[error("connection was idle")]
     Idle,
@@ -109,8 +112,8 @@ impl FrameReader {
                     Some(missing) => missing,
                 },
             };
-            self.make_room(missing).await;
-            match stream.try_read_buf(&mut self.buffer) {
+            let allowed = self.make_room(missing).await?;
+            match stream.try_read_buf(&mut (&mut self.buffer).limit(allowed)) {
                 Ok(0) if self.buffer.is_empty() => return Ok(None),
                 Ok(0) => return Err(ReadFrameError::Truncated),
                 Ok(count) => self.received(count)?,
@@ -140,22 +143,23 @@ impl FrameReader {
         Frame { body, permit: std::mem::take(&mut self.permit) }
     }
 
-    /// Makes sure that some of the `missing` bytes can be read, charging the budget for what exceeds one read.
-    async fn make_room(&mut self, missing: usize) {
-        let spare = self.buffer.capacity() - self.buffer.len();
-        if spare >= missing.min(READ_BYTES) {
-            return;
+    /// Makes room for some of the `missing` bytes and says how many may be read. What exceeds one read is charged to
+    /// the budget as it comes, each step at most what has come already, so that an announced size holds nothing.
+    async fn make_room(&mut self, missing: usize) -> Result<usize, ReadFrameError> {
+        let mut allowed = (READ_BYTES + self.charged).saturating_sub(self.buffer.len());
+        if allowed == 0 {
+            let step = missing.min(self.buffer.len().max(READ_BYTES));
+            // Whoever holds a part and waits for more gives up in the end: a few such must not block all for ever.
+            let grown = timeout(PROGRESS_WINDOW, self.limits.budget.grow(&mut self.permit, step)).await;
+            grown.map_err(|_| ReadFrameError::NoMemory)?;
+            self.charged += step;
+            allowed = step;
         }
-        // Twice of what has come, so that the announced size alone is not believed for long.
-        let trusted = self.buffer.len().max(RESERVE_BYTES_MAX);
-        let room = missing.min(trusted).max(READ_BYTES);
-        let wanted = self.buffer.len() + room;
-        if wanted > READ_BYTES + self.charged {
-            let more = wanted - READ_BYTES - self.charged;
-            self.limits.budget.grow(&mut self.permit, more).await;
-            self.charged += more;
+        if self.buffer.capacity() - self.buffer.len() < missing.min(allowed) {
+            let trusted = self.buffer.len().max(RESERVE_BYTES_MAX);
+            self.buffer.reserve(missing.min(trusted).max(READ_BYTES));
         }
-        self.buffer.reserve(room);
+        Ok(allowed)
     }
 
     fn received(&mut self, count: usize) -> Result<(), ReadFrameError> {
@@ -261,6 +265,31 @@ mod tests {
         let mut reader = FrameReader::new(limits(200 << 20));
         assert!(matches!(reader.next(&server).await, Err(ReadFrameError::Truncated)));
         assert!(reader.buffer.capacity() <= 2 * RESERVE_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn announced_frames_hold_no_budget_and_large_ones_hold_what_has_come() {
+        let budget = MemoryBudget::new(1 << 20);
+        let limits = FrameLimits { budget: Arc::clone(&budget), ..limits(10 << 20) };
+        let (mut announcing, announced) = pair().await;
+        announcing.write_all(&(9i32 << 20).to_be_bytes()).await.unwrap();
+        let mut waiting = FrameReader::new(limits.clone());
+        tokio::select! {
+            biased;
+            frame = waiting.next(&announced) => panic!("there is no frame: {frame:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert_eq!(budget.bytes_in_use(), 0);
+        let (mut client, server) = pair().await;
+        let body = vec![3u8; 600_000];
+        client.write_all(&(body.len() as u32).to_be_bytes()).await.unwrap();
+        let sending = tokio::spawn(async move { client.write_all(&body).await.map(|()| client) });
+        let frame = FrameReader::new(limits).next(&server).await.unwrap().unwrap();
+        assert!((500_000..=1 << 20).contains(&budget.bytes_in_use()), "{}", budget.bytes_in_use());
+        assert_eq!(frame.body.len(), 600_000);
+        drop(frame);
+        assert_eq!(budget.bytes_in_use(), 0);
+        sending.await.unwrap().unwrap();
     }
 
     #[tokio::test(start_paused = true)]
