@@ -94,6 +94,10 @@ impl Setup {
                 command.args([flag, value.as_str()]);
             }
         }
+        // What this process was told is not meant for the broker.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHRONIK_")) {
+            command.env_remove(name);
+        }
         command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
         command

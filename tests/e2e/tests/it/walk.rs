@@ -5,13 +5,14 @@
 
 use chronik_e2e::broker::Broker;
 use chronik_e2e::raw::{self, Connection, assert_code, assert_none};
-use chronik_e2e::{batch, clients};
+use chronik_e2e::{batch, clients, wait};
 use chronik_wire::messages::api_versions_response::ApiVersion;
 use chronik_wire::messages::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
 use chronik_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use chronik_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use chronik_wire::messages::{
-    ApiVersionsRequest, FetchRequest, JoinGroupRequest, JoinGroupResponse, MetadataRequest, ProduceRequest,
+    ApiVersionsRequest, FetchRequest, FindCoordinatorRequest, JoinGroupRequest, JoinGroupResponse, MetadataRequest,
+    ProduceRequest,
 };
 use chronik_wire::{ApiKey, ErrorCode, Uuid};
 
@@ -99,7 +100,15 @@ pub(crate) fn join_group(bootstrap: &str, group: &str, topic: &str, session_time
         protocols: vec![JoinGroupRequestProtocol { name: "range".to_owned(), metadata: subscription(topic).into() }],
         ..Default::default()
     };
-    let joined = Connection::open(bootstrap).ask(3, &request);
+    let mut connection = Connection::open(bootstrap);
+    // Asking for the coordinator is what creates the offsets topic; it may load for a moment.
+    let find = FindCoordinatorRequest { key: group.to_owned(), ..Default::default() };
+    let joined = wait::until("a coordinator", clients::CLIENT_BOUND, || {
+        let found = connection.ask(3, &find);
+        (found.error_code == 0)
+            .then(|| connection.ask(3, &request))
+            .filter(|joined| ![14, 15, 16].contains(&joined.error_code))
+    });
     assert_none(joined.error_code, "joining a group");
     joined
 }
