@@ -132,7 +132,10 @@ fn topics_are_created_under_kafkas_rules() {
     let mut commands: Vec<Command> = commands.into_iter().map(|topic| create(&[topic])).collect();
     commands.push(create(&[topic("x", 1, 1), topic("x", 2, 1), topic("y", 1, 1)]));
     commands.push(create(&[topic("p.q", 1, 1), topic("p_q", 1, 1)]));
-    check(&mut cluster(), commands, expect![[r#"
+    check(
+        &mut cluster(),
+        commands,
+        expect![[r#"
         : Topic name is invalid: the empty string is not allowed
         .: Topic name is invalid: '.' is not allowed
         a b: Topic name is invalid: 'a b' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'
@@ -162,7 +165,8 @@ fn topics_are_created_under_kafkas_rules() {
         y: ok
         p.q: ok
         p_q: Topic 'p_q' collides with existing topic: p.q
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -181,7 +185,10 @@ fn topics_are_deleted_by_name_or_id() {
         Command::TopicDeleted { id },
         Command::TopicDeleted { id },
     ];
-    check(&mut cluster(), commands, expect![[r#"
+    check(
+        &mut cluster(),
+        commands,
+        expect![[r#"
         Some("none") AAAAAAAAAAAAAAAAAAAAAA: This server does not host this topic-partition.
         None Y2NjY2NjY2NjY2NjY2NjYw: This server does not host this topic ID.
         None AAAAAAAAAAAAAAAAAAAAAA: Neither topic name nor id were specified.
@@ -194,11 +201,16 @@ fn topics_are_deleted_by_name_or_id() {
         t1: ok
         DeletionRecorded
         DeletionRecorded
-    "#]]);
+    "#]],
+    );
     let mut disabled = cluster_with(&[("delete.topic.enable", "false")]);
-    check(&mut disabled, vec![delete(&[TopicRef::by_name("t1")])], expect![[r#"
+    check(
+        &mut disabled,
+        vec![delete(&[TopicRef::by_name("t1")])],
+        expect![[r#"
         Some("t1") AAAAAAAAAAAAAAAAAAAAAA: Topic deletion is disabled.
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -221,7 +233,10 @@ fn partitions_only_grow() {
         grow(3, None),
     ];
     let mut cluster = cluster();
-    check(&mut cluster, commands, expect![[r#"
+    check(
+        &mut cluster,
+        commands,
+        expect![[r#"
         t1: Topic already has 1 partition(s).
         t1: The topic t1 currently has 1 partition(s); 0 would not be an increase.
         t1: The topic t1 currently has 1 partition(s); -1 would not be an increase.
@@ -232,7 +247,8 @@ fn partitions_only_grow() {
         t1: ok
         t1: ok
         t1: The topic t1 currently has 4 partition(s); 3 would not be an increase.
-    "#]]);
+    "#]],
+    );
     assert_eq!(cluster.image.topic("t1").unwrap().partitions.len(), 4);
 }
 
@@ -285,7 +301,10 @@ fn configurations_change_under_kafkas_rules() {
         },
     ];
     let mut cluster = cluster();
-    check(&mut cluster, commands, expect![[r#"
+    check(
+        &mut cluster,
+        commands,
+        expect![[r#"
         topic 't1': Unknown topic config name: nosuch
         topic 't1': ok
         topic 't1': Invalid value -2 for configuration retention.ms: Value must be at least -1
@@ -312,7 +331,8 @@ fn configurations_change_under_kafkas_rules() {
         client metrics 'm': ok
         broker logger '1': Log levels are set when the broker is started and cannot be changed.
         topic 't1': ok
-    "#]]);
+    "#]],
+    );
     assert_eq!(*cluster.image.configs(&t1()), BTreeMap::from([("retention.ms".to_owned(), "7".to_owned())]));
 }
 
@@ -321,7 +341,7 @@ fn a_value_is_told_with_everything_that_was_given_for_it() {
     let mut cluster = cluster_with(&[("log.retention.minutes", "5"), ("message.max.bytes", "2000")]);
     cluster.run(create(&[topic("t1", 1, 1)]));
     let t1 = ConfigResource::topic("t1");
-    let mut tell = |cluster: &Cluster| {
+    let tell = |cluster: &Cluster| {
         let mut out = String::new();
         for config in describe(&t1, &cluster.image, &cluster.fixed).unwrap() {
             if ["retention.ms", "max.message.bytes", "preallocate", "remote.storage.enable"].contains(&config.name) {
@@ -339,7 +359,8 @@ fn a_value_is_told_with_everything_that_was_given_for_it() {
         preallocate="false" Default Default:log.preallocate=false
         remote.storage.enable="false" Default
         retention.ms="300000" Default
-    "#]].assert_eq(&tell(&cluster));
+    "#]]
+    .assert_eq(&tell(&cluster));
     cluster.run(alter(ConfigResource::topic("t1"), "retention.ms", Operation::Set, " 9 "));
     cluster.run(alter(ConfigResource::default_broker(), "log.retention.ms", Operation::Set, "1000"));
     cluster.run(alter(ConfigResource::broker(NodeId::new(1)), "message.max.bytes", Operation::Set, "3000"));
