@@ -242,6 +242,7 @@ final class ProduceConsume {
             consumer.subscribe(Pattern.compile("compat-java-pattern-.*-" + RUN));
             producer.send(new ProducerRecord<>(first, utf8("one"))).get();
             same("one", text(poll(consumer, 1).get(0).value()), "value");
+            consumer.commitSync();
             var second = topic("pattern-two", 1);
             producer.send(new ProducerRecord<>(second, utf8("two"))).get();
             same("two", text(poll(consumer, 1).get(0).value()), "value");
