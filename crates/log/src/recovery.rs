@@ -455,9 +455,13 @@ impl Recovery {
         let found = header.partition_leader_epoch;
         let before = self.epochs.latest().unwrap_or(LeaderEpoch::NONE);
         // The history's file begins at the log start, which may lie behind the one the checkpoint knew.
-        let known = match self.epochs_on_file.as_ref().and_then(|on_file| on_file.epoch_of(expected)) {
+        let on_file = self.epochs_on_file.as_ref();
+        let known = match on_file.and_then(|on_file| on_file.epoch_of(expected)) {
             Some(on_file) => found == on_file,
-            None => found >= before,
+            None => {
+                found >= before
+                    && on_file.and_then(|on_file| on_file.entries().first()).is_none_or(|first| found <= first.0)
+            }
         };
         Ok(if known { Ok(header) } else { Err(Reason::LeaderEpoch { before, found }) })
     }
