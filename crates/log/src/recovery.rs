@@ -428,6 +428,11 @@ impl Recovery {
                 segment,
                 Damage { file: path.clone(), position, position_end, offset: expected, offset_end, reason },
             );
+            // What is on record about the epochs of damaged offsets stays on record: the next scan judges them by it again.
+            let on_file = self.epochs_on_file.iter().flat_map(|on_file| on_file.entries());
+            for (leader_epoch, begin) in on_file.filter(|entry| expected <= entry.1 && entry.1 < offset_end) {
+                self.epochs.assign(*leader_epoch, *begin);
+            }
             scanned.end_position = position_end;
             scanned.end_offset = offset_end;
             scanned.batches += 1;
