@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use chronik_console::{Console, LIMITS_DEFAULT};
-use chronik_net::{ConnectionLimits, Listener};
+use chronik_net::{ConnectionLimits, Listener, SocketOptions};
 
 use crate::config::{HostPort, Http};
 use crate::problem::Problem;
@@ -15,9 +15,13 @@ use crate::problem::Problem;
 const HTTP_PORTS_TRIED: u16 = 100;
 
 /// Binds the address that clients connect to.
-pub(crate) async fn bind_kafka(address: &HostPort, limits: ConnectionLimits) -> Result<Listener, Problem> {
+pub(crate) async fn bind_kafka(
+    address: &HostPort,
+    limits: ConnectionLimits,
+    options: SocketOptions,
+) -> Result<Listener, Problem> {
     let resolved = resolve(address, "--listen").await?;
-    Listener::bind(resolved, limits).map_err(|error| unbindable(address, &error, "--listen", "CHRONIK_LISTEN"))
+    Listener::bind(resolved, limits, options).map_err(|error| unbindable(address, &error, "--listen", "CHRONIK_LISTEN"))
 }
 
 /// Binds the address of metrics and health; `None` where it is switched off.
@@ -95,10 +99,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_port_is_named_with_the_way_out() {
-        let first = bind_kafka(&HostPort::new("127.0.0.1", 0), LIMITS).await.unwrap();
+        let first = bind_kafka(&HostPort::new("127.0.0.1", 0), LIMITS, SocketOptions::default()).await.unwrap();
         let port = first.local_addr().unwrap().port();
         let taken = HostPort::new("127.0.0.1", port);
-        let problem = bind_kafka(&taken, LIMITS).await.unwrap_err().to_string();
+        let problem = bind_kafka(&taken, LIMITS, SocketOptions::default()).await.unwrap_err().to_string();
         assert!(problem.contains(&format!("another process listens on 127.0.0.1:{port}")), "{problem}");
         assert!(problem.contains("--listen HOST:PORT (CHRONIK_LISTEN)"), "{problem}");
         let problem = bind_http(&Http::Named(taken)).await.unwrap_err().to_string();
@@ -116,15 +120,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_that_is_not_here_is_told_apart_from_one_that_is_nowhere() {
-        let problem = bind_kafka(&HostPort::new("192.0.2.1", 0), LIMITS).await.unwrap_err().to_string();
+        let problem =
+            bind_kafka(&HostPort::new("192.0.2.1", 0), LIMITS, SocketOptions::default()).await.unwrap_err().to_string();
         assert!(problem.contains("192.0.2.1 is no address of this machine"), "{problem}");
-        let problem = bind_kafka(&HostPort::new("no such host", 1), LIMITS).await.unwrap_err().to_string();
+        let problem = bind_kafka(&HostPort::new("no such host", 1), LIMITS, SocketOptions::default())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(problem.contains("cannot find the address of \"no such host\""), "{problem}");
     }
 
     #[tokio::test]
     async fn localhost_is_bound_in_ipv4() {
-        let listener = bind_kafka(&HostPort::new("localhost", 0), LIMITS).await.unwrap();
+        let listener = bind_kafka(&HostPort::new("localhost", 0), LIMITS, SocketOptions::default()).await.unwrap();
         assert!(listener.local_addr().unwrap().is_ipv4());
     }
 

@@ -17,7 +17,7 @@ use chronik_log::fs::{Fs, RealFs};
 use chronik_metadata::config::{BrokerSettings, StaticConfig};
 use chronik_metadata::{Command, ControllerClient, Image, ImageListener};
 use chronik_model::Uuid;
-use chronik_net::ConnectionLimits;
+use chronik_net::{ConnectionLimits, SocketOptions};
 use prometheus_client::registry::Registry;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -37,7 +37,13 @@ pub(crate) async fn run(config: NodeConfig, started: Instant) -> Result<(), Prob
     let settings = BrokerSettings::resolve(&Image::default(), &given);
     let limits =
         ConnectionLimits { total_max: settings.max_connections, per_address_max: settings.max_connections_per_ip };
-    let listener = listeners::bind_kafka(&config.listen, limits).await?;
+    let bytes = |set: Option<u64>| set.and_then(|bytes| usize::try_from(bytes).ok());
+    let options = SocketOptions {
+        send_buffer_bytes: bytes(settings.socket_send_buffer_bytes),
+        receive_buffer_bytes: bytes(settings.socket_receive_buffer_bytes),
+        backlog: settings.socket_listen_backlog,
+    };
+    let listener = listeners::bind_kafka(&config.listen, limits, options).await?;
     let console = listeners::bind_http(&config.http).await?;
     let local = listener
         .local_addr()

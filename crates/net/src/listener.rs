@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Length of the kernel's queue of connections not yet accepted (`socket.listen.backlog.size` asks for less by default).
-const BACKLOG: i32 = 1024;
+/// The kernel's queue of connections not yet accepted is at least this long, whatever `socket.listen.backlog.size` says:
+/// a crowd that comes back after a restart must not be turned away.
+const BACKLOG_MIN: u32 = 1024;
 /// Pause after the process ran out of descriptors, so that accepting does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -25,10 +26,22 @@ pub struct ConnectionLimits {
     pub per_address_max: usize,
 }
 
+/// How the kernel treats the sockets of a listener.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SocketOptions {
+    /// `socket.send.buffer.bytes`; `None` leaves it to the system, which fits it to the connection.
+    pub send_buffer_bytes: Option<usize>,
+    /// `socket.receive.buffer.bytes`; likewise.
+    pub receive_buffer_bytes: Option<usize>,
+    /// `socket.listen.backlog.size`.
+    pub backlog: u32,
+}
+
 /// A bound listening socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
+    options: SocketOptions,
     census: Arc<Census>,
 }
 
@@ -65,14 +78,18 @@ pub struct ConnectionPermit {
 
 impl Listener {
     /// Binds `address`; port 0 lets the system choose.
-    pub fn bind(address: SocketAddr, limits: ConnectionLimits) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, limits: ConnectionLimits, options: SocketOptions) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         // A restarted broker takes its port back at once, although old connections linger in TIME_WAIT.
         socket.set_reuse_address(true)?;
+        if let Some(bytes) = options.receive_buffer_bytes {
+            // On the listening socket: the window a connection offers is fixed when it is opened.
+            socket.set_recv_buffer_size(bytes)?;
+        }
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
+        socket.listen(i32::try_from(options.backlog.max(BACKLOG_MIN)).unwrap_or(i32::MAX))?;
         let census = Census { limits, counts: Mutex::default(), refused: AtomicU64::new(0) };
-        Ok(Self { socket: TcpListener::from_std(socket.into())?, census: Arc::new(census) })
+        Ok(Self { socket: TcpListener::from_std(socket.into())?, options, census: Arc::new(census) })
     }
 
     /// The address bound, with the port chosen.
@@ -90,7 +107,7 @@ impl Listener {
                         tracing::debug!(%peer, "connection refused: limit reached");
                         continue;
                     };
-                    if let Err(error) = stream.set_nodelay(true) {
+                    if let Err(error) = self.prepare(&stream) {
                         tracing::debug!(%peer, %error, "connection lost before it was served");
                         continue;
                     }
@@ -103,6 +120,14 @@ impl Listener {
                 }
             }
         }
+    }
+
+    fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        if let Some(bytes) = self.options.send_buffer_bytes {
+            SockRef::from(stream).set_send_buffer_size(bytes)?;
+        }
+        Ok(())
     }
 
     /// Connections served at the moment.
@@ -163,7 +188,8 @@ mod tests {
     #[tokio::test]
     async fn connections_beyond_the_limit_are_closed_and_places_come_back() {
         let limits = ConnectionLimits { total_max: 10, per_address_max: 2 };
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
+        let address = "127.0.0.1:0".parse().unwrap();
+        let listener = Listener::bind(address, limits, SocketOptions::default()).unwrap();
         let address = listener.local_addr().unwrap();
         let _first = TcpStream::connect(address).await.unwrap();
         let _second = TcpStream::connect(address).await.unwrap();
@@ -179,5 +205,19 @@ mod tests {
         assert_eq!(listener.connections(), 0);
         let _fourth = TcpStream::connect(address).await.unwrap();
         listener.accept().await;
+    }
+
+    #[tokio::test]
+    async fn socket_buffers_are_as_asked() {
+        let options =
+            SocketOptions { send_buffer_bytes: Some(50_000), receive_buffer_bytes: Some(60_000), backlog: 50 };
+        let limits = ConnectionLimits { total_max: 10, per_address_max: 10 };
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits, options).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepted = listener.accept().await;
+        // The kernel doubles what is asked for, to keep its books in.
+        let socket = SockRef::from(&accepted.stream);
+        assert_eq!(socket.send_buffer_size().unwrap(), 100_000);
+        assert_eq!(socket.recv_buffer_size().unwrap(), 120_000);
     }
 }

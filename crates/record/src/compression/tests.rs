@@ -1,3 +1,5 @@
+//! Codecs round-trip, and hostile streams stay within their caps.
+
 use std::io::{self, Read, Write};
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Walking records: what was built comes back, and what cannot be right is an error.
+
 use bytes::Bytes;
 use chronik_model::{Offset, Timestamp};
 use proptest::prelude::*;

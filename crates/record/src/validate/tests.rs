@@ -1,3 +1,5 @@
+//! What a produced batch may be, and which error anything else gets.
+
 use std::time::Duration;
 
 use bytes::Bytes;
