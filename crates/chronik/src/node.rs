@@ -26,7 +26,7 @@ use tracing::{error, info};
 use crate::config::{HostPort, NodeConfig};
 use crate::problem::Problem;
 use crate::signals::Signals;
-use crate::{data_dir, listeners};
+use crate::{data_dir, listeners, open_files};
 
 /// Runs a node until a signal stops it. `started` is when the process began.
 pub(crate) async fn run(config: NodeConfig, started: Instant) -> Result<(), Problem> {

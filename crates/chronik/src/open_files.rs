@@ -14,3 +14,10 @@ pub(crate) fn raise_limit() {
         Err(error) => warn!(limit = current, %error, "cannot raise the limit on open files"),
     }
 }
+
+/// How many connections may be open, of all the files the limit allows: a quarter is kept for logs and the rest, so that a
+/// crowd of clients cannot stop the broker from opening its own files.
+pub(crate) fn for_connections() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit - limit / 4).unwrap_or(usize::MAX)
+}
