@@ -349,8 +349,10 @@ impl Drop for Broker {
         }
         if std::thread::panicking() {
             let log = self.log_text();
-            let lines: Vec<&str> = log.lines().collect();
-            eprintln!("--- the broker's log, its end\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            let alarming = |line: &&str| [" ERROR ", " WARN ", "panicked"].iter().any(|word| line.contains(word));
+            let alarms: Vec<&str> = log.lines().filter(alarming).collect();
+            eprintln!("--- the broker's alarms, the last of {}\n{}", alarms.len(), last(&alarms, 20));
+            eprintln!("--- the broker's log, its end\n{}", last(&log.lines().collect::<Vec<_>>(), 20));
             return;
         }
         let log = self.log_text();
@@ -364,6 +366,10 @@ impl Drop for Broker {
         let shown = &unexpected[..unexpected.len().min(20)];
         assert!(unexpected.is_empty(), "{} lines nobody announced:\n{}", unexpected.len(), shown.join("\n"));
     }
+}
+
+fn last(lines: &[&str], count: usize) -> String {
+    lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
 fn exit_within(child: &mut Child, bound: Duration) -> Option<ExitStatus> {

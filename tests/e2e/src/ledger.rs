@@ -86,6 +86,16 @@ impl Ledger {
         self.acknowledged.len()
     }
 
+    /// The highest acknowledged offset of each partition.
+    pub fn highest(&self, shape: Shape) -> BTreeMap<i32, i64> {
+        let mut highest = BTreeMap::new();
+        for (id, offset) in &self.acknowledged {
+            let entry = highest.entry(shape.partition(*id)).or_insert(-1);
+            *entry = offset.unwrap_or(-1).max(*entry);
+        }
+        highest
+    }
+
     /// Number of records whose outcome their producer does not know.
     pub fn count_unknown(&self) -> usize {
         self.unknown.len()

@@ -52,6 +52,7 @@ pub struct Load {
     ledger: Arc<Mutex<Ledger>>,
     problems: Arc<Mutex<Vec<String>>>,
     end: Arc<AtomicBool>,
+    shape: Shape,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -59,7 +60,7 @@ impl Load {
     /// Starts this many idempotent producers with `acks=all`.
     pub fn start(bootstrap: &str, topic: &str, producers: u32, shape: Shape) -> Self {
         let mut load =
-            Self { ledger: Arc::default(), problems: Arc::default(), end: Arc::default(), workers: Vec::new() };
+            Self { ledger: Arc::default(), problems: Arc::default(), end: Arc::default(), shape, workers: Vec::new() };
         for producer in 0..producers {
             let notes = Notes { ledger: load.ledger.clone(), problems: load.problems.clone() };
             let (end, ledger) = (load.end.clone(), load.ledger.clone());
@@ -82,7 +83,9 @@ impl Load {
                 while !end.load(Ordering::Relaxed) {
                     let id = Id { producer, number };
                     ledger.lock().unwrap().sent(producer, number + 1);
-                    send(&client, &topic, id, shape);
+                    if !send(&client, &topic, id, shape) {
+                        return;
+                    }
                     number += 1;
                 }
                 client.flush(FLUSH_BOUND).expect("all outstanding records get an answer");
@@ -94,6 +97,16 @@ impl Load {
     /// Number of records acknowledged so far.
     pub fn acknowledged(&self) -> usize {
         self.ledger.lock().unwrap().count()
+    }
+
+    /// The highest offset acknowledged so far in each partition.
+    pub fn highest_acknowledged(&self) -> std::collections::BTreeMap<i32, i64> {
+        self.ledger.lock().unwrap().highest(self.shape)
+    }
+
+    /// Whether a producer met an error after which it cannot send any more.
+    pub fn is_stuck(&self) -> bool {
+        self.problems.lock().unwrap().iter().any(|problem| problem.starts_with("fatal"))
     }
 
     /// What went wrong for producers so far.
@@ -118,7 +131,8 @@ impl Drop for Load {
     }
 }
 
-fn send(client: &BaseProducer<Notes>, topic: &str, id: Id, shape: Shape) {
+/// Whether the producer can go on.
+fn send(client: &BaseProducer<Notes>, topic: &str, id: Id, shape: Shape) -> bool {
     let key = format!("producer-{}", id.producer);
     let value = shape.value(id);
     let mut record =
@@ -130,8 +144,14 @@ fn send(client: &BaseProducer<Notes>, topic: &str, id: Id, shape: Shape) {
                 record = refused;
                 client.poll(Duration::from_millis(20));
             }
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::Fatal), _)) => {
+                let why = client.client().fatal_error();
+                client.context().problems.lock().unwrap().push(format!("fatal at {id:?}: {why:?}"));
+                return false;
+            }
             Err((error, _)) => panic!("{id:?}: {error}"),
         }
     }
     client.poll(Duration::ZERO);
+    true
 }

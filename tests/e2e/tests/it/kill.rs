@@ -32,6 +32,7 @@ fn kill_again_and_again(name: &str, configs: &[(&str, &str)]) {
         let goal = load.acknowledged() + usize::try_from(random.between(1, 2_000)).unwrap();
         wait::until("records acknowledged", BOUND, || {
             assert!(broker.runs(), "the broker died by itself:\n{}", broker.log_text());
+            assert!(!load.is_stuck(), "a producer cannot go on: {:?}", load.problems());
             (load.acknowledged() >= goal).then_some(())
         });
         broker.kill();
