@@ -178,10 +178,7 @@ impl Journal {
                     "torn tail of the metadata journal cut: the last change before the crash was never answered"
                 );
             }
-            if recovered.needs_sync {
-                fs.sync_all(&dir).map_err(io)?;
-                log.synced_all();
-            }
+            log.flush()?;
             log
         } else {
             Log::create(Arc::clone(&fs), dir.clone(), name, config, true)?

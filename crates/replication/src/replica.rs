@@ -54,8 +54,8 @@ pub struct Replica<T> {
 }
 
 impl<T> Replica<T> {
-    /// Leads the partition at `leader_epoch` on a recovered log. The caller has synced what recovery read, so all of
-    /// it is durable and, with no other replica, committed.
+    /// Leads the partition at `leader_epoch` on a recovered log. Where only durable bytes count the caller has synced
+    /// what recovery read; with no other replica all of it is committed.
     pub fn lead(mut log: Log, leader_epoch: LeaderEpoch, durability: Durability) -> Self {
         let high_watermark = log.log_end();
         log.set_high_watermark(high_watermark);

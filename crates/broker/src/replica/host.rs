@@ -16,6 +16,7 @@ use chronik_log::{Checkpoint, Log, LogError, Recovered};
 use chronik_metadata::config::{BrokerSettings, StaticConfig};
 use chronik_metadata::{Delta, Image, ImageListener, Topic};
 use chronik_model::{TopicId, TopicPartition};
+use chronik_replication::Durability;
 use chronik_wire::ErrorCode;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -161,11 +162,8 @@ impl ReplicaHost {
         if results.len() != work.len() {
             return Err(OpenError::Panicked);
         }
-        // What a crash left in the page cache is served only once it is durable.
-        let synced = results.iter().flatten().any(|(_, recovered)| recovered.needs_sync);
-        if synced {
-            self.dir.sync_all()?;
-        }
+        let mut results = results;
+        self.sync_recovered(image, &work, &mut results)?;
         let mut opened = Opened { topics: topics.len(), ..Opened::default() };
         let mut registry = Registry::default();
         let mut results = results.into_iter();
@@ -173,10 +171,7 @@ impl ReplicaHost {
             let partitions = (0..)
                 .zip(&topic.partitions)
                 .map(|(index, _)| {
-                    let (mut log, recovered) = results.next().flatten()?;
-                    if synced {
-                        log.synced_all();
-                    }
+                    let (log, recovered) = results.next().flatten()?;
                     opened.partitions += 1;
                     opened.scanned_bytes += recovered.scanned_bytes;
                     self.metrics.damaged_ranges.inc_by(i64::try_from(recovered.damage.len()).unwrap_or(i64::MAX));
@@ -188,6 +183,34 @@ impl ReplicaHost {
         self.metrics.recovered_bytes.set(i64::try_from(opened.scanned_bytes).unwrap_or(i64::MAX));
         self.publish(registry);
         Ok(opened)
+    }
+
+    /// Makes what a crash left in the page cache durable, where a partition counts only durable bytes.
+    fn sync_recovered(
+        &self,
+        image: &Image,
+        work: &[(&Topic, i32)],
+        results: &mut [Option<(Log, Recovered)>],
+    ) -> Result<(), OpenError> {
+        let mut unsynced: Vec<&mut Log> = results
+            .iter_mut()
+            .zip(work)
+            .filter_map(|(result, (topic, _))| Some((result.as_mut()?, topic)))
+            .filter(|((_, recovered), _)| recovered.needs_sync)
+            .filter(|(_, topic)| self.partition_settings(image, topic).durability == Durability::Fsync)
+            .map(|((log, _), _)| log)
+            .collect();
+        if unsynced.len() >= flusher::SYNC_ALL_MIN {
+            self.dir.sync_all()?;
+            unsynced.iter_mut().for_each(|log| log.synced_all());
+            return Ok(());
+        }
+        for log in unsynced {
+            if let Err(error) = log.flush() {
+                tracing::error!(partition = %log.topic_partition(), %error, "recovered log cannot be synced");
+            }
+        }
+        Ok(())
     }
 
     fn open(
