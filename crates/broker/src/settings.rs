@@ -1,5 +1,8 @@
 //! What one partition is run with, resolved from the metadata.
 
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
+
 use chronik_log::LogConfig;
 use chronik_metadata::config::{self, CompressionType, StaticConfig, TopicSettings};
 use chronik_metadata::{Image, Topic};
@@ -21,20 +24,26 @@ impl PartitionSettings {
         image: &Image,
         topic: &Topic,
         fixed: &StaticConfig,
-        producer_id_expiration: std::time::Duration,
+        producer_id_expiration: Duration,
     ) -> Self {
         let settings = TopicSettings::resolve(image, &topic.name, fixed);
+        let durability = match settings.durability {
+            config::Durability::Fsync => Durability::Fsync,
+            config::Durability::PageCache => Durability::PageCache,
+        };
         Self {
             log: LogConfig {
                 segment_bytes: settings.segment_bytes,
                 segment_ms: settings.segment_age_max,
-                segment_jitter: settings.segment_jitter,
+                segment_jitter: a_part_of(settings.segment_jitter),
                 segment_index_bytes: settings.segment_index_bytes,
                 index_interval_bytes: settings.index_interval_bytes,
                 retention_ms: settings.retention,
                 retention_bytes: settings.retention_bytes,
                 delete_on_retention: settings.cleanup_delete,
                 producer_id_expiration,
+                // Where the page cache counts, a roll does not wait for what no ack waits for.
+                sync_on_roll: durability == Durability::Fsync,
             },
             produce: ProducePolicy {
                 max_message_bytes: settings.max_message_bytes,
@@ -50,13 +59,16 @@ impl PartitionSettings {
                 produce_version: i16::MAX,
                 caps: Caps::default(),
             },
-            durability: match settings.durability {
-                config::Durability::Fsync => Durability::Fsync,
-                config::Durability::PageCache => Durability::PageCache,
-            },
+            durability,
             min_insync_replicas: settings.min_insync_replicas,
         }
     }
+}
+
+/// A random part of the jitter, so that the segments of many partitions do not roll at once.
+fn a_part_of(jitter: Duration) -> Duration {
+    let millis = u64::try_from(jitter.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+    Duration::from_millis(RandomState::new().hash_one(()) % millis)
 }
 
 fn compression(setting: CompressionType) -> CompressionPolicy {

@@ -2,8 +2,9 @@
 //!
 //! Addresses are bound before anything is written, so that a busy port changes nothing.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use chronik_console::{Console, LIMITS_DEFAULT};
 use chronik_net::{ConnectionLimits, Listener, SocketOptions};
@@ -53,6 +54,20 @@ pub(crate) async fn bind_http(http: &Http) -> Result<Option<Console>, Problem> {
     }
 }
 
+/// The addresses of `max.connections.per.ip.overrides`; a name stands for all it resolves to at the start.
+pub(crate) async fn resolve_overrides(overrides: &[(String, usize)]) -> HashMap<IpAddr, usize> {
+    let mut limits = HashMap::new();
+    for (host, limit) in overrides {
+        match tokio::net::lookup_host((host.as_str(), 0)).await {
+            Ok(found) => limits.extend(found.map(|address| (address.ip(), *limit))),
+            Err(error) => {
+                tracing::warn!(host, %error, "max.connections.per.ip.overrides names an unknown host, ignored")
+            }
+        }
+    }
+    limits
+}
+
 /// The address to bind. A name that stands for several gives its IPv4 one, which every client can use.
 async fn resolve(address: &HostPort, flag: &str) -> Result<SocketAddr, Problem> {
     let unresolved = |why: String| {
@@ -95,14 +110,16 @@ fn unbindable(address: &HostPort, error: &io::Error, flag: &str, variable: &str)
 mod tests {
     use super::*;
 
-    const LIMITS: ConnectionLimits = ConnectionLimits { total_max: 10, per_address_max: 10 };
+    fn limits() -> ConnectionLimits {
+        ConnectionLimits::new(10, 10)
+    }
 
     #[tokio::test]
     async fn a_busy_port_is_named_with_the_way_out() {
-        let first = bind_kafka(&HostPort::new("127.0.0.1", 0), LIMITS, SocketOptions::default()).await.unwrap();
+        let first = bind_kafka(&HostPort::new("127.0.0.1", 0), limits(), SocketOptions::default()).await.unwrap();
         let port = first.local_addr().unwrap().port();
         let taken = HostPort::new("127.0.0.1", port);
-        let problem = bind_kafka(&taken, LIMITS, SocketOptions::default()).await.unwrap_err().to_string();
+        let problem = bind_kafka(&taken, limits(), SocketOptions::default()).await.unwrap_err().to_string();
         assert!(problem.contains(&format!("another process listens on 127.0.0.1:{port}")), "{problem}");
         assert!(problem.contains("--listen HOST:PORT (CHRONIK_LISTEN)"), "{problem}");
         let problem = bind_http(&Http::Named(taken)).await.unwrap_err().to_string();
@@ -120,10 +137,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_that_is_not_here_is_told_apart_from_one_that_is_nowhere() {
-        let problem =
-            bind_kafka(&HostPort::new("192.0.2.1", 0), LIMITS, SocketOptions::default()).await.unwrap_err().to_string();
+        let problem = bind_kafka(&HostPort::new("192.0.2.1", 0), limits(), SocketOptions::default())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(problem.contains("192.0.2.1 is no address of this machine"), "{problem}");
-        let problem = bind_kafka(&HostPort::new("no such host", 1), LIMITS, SocketOptions::default())
+        let problem = bind_kafka(&HostPort::new("no such host", 1), limits(), SocketOptions::default())
             .await
             .unwrap_err()
             .to_string();
@@ -132,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn localhost_is_bound_in_ipv4() {
-        let listener = bind_kafka(&HostPort::new("localhost", 0), LIMITS, SocketOptions::default()).await.unwrap();
+        let listener = bind_kafka(&HostPort::new("localhost", 0), limits(), SocketOptions::default()).await.unwrap();
         assert!(listener.local_addr().unwrap().is_ipv4());
     }
 

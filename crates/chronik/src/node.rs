@@ -35,8 +35,12 @@ pub(crate) async fn run(config: NodeConfig, started: Instant) -> Result<(), Prob
     })?;
     let given = static_config(&config, config.broker.clone())?;
     let settings = BrokerSettings::resolve(&Image::default(), &given);
-    let limits =
-        ConnectionLimits { total_max: settings.max_connections, per_address_max: settings.max_connections_per_ip };
+    let limits = ConnectionLimits {
+        total_max: settings.max_connections.min(open_files::for_connections()),
+        per_address_max: settings.max_connections_per_ip,
+        address_overrides: listeners::resolve_overrides(&settings.max_connections_per_ip_overrides).await,
+        creations_per_second_max: u32::try_from(settings.max_connection_creation_rate).unwrap_or(u32::MAX),
+    };
     let bytes = |set: Option<u64>| set.and_then(|bytes| usize::try_from(bytes).ok());
     let options = SocketOptions {
         send_buffer_bytes: bytes(settings.socket_send_buffer_bytes),

@@ -23,6 +23,9 @@ pub struct LogConfig {
     pub delete_on_retention: bool,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration: Duration,
+    /// Whether a segment is made durable before the next one is begun. Without it a power cut can leave a torn segment
+    /// with a whole one behind it, which recovery must take for damage.
+    pub sync_on_roll: bool,
 }
 
 impl Default for LogConfig {
@@ -37,6 +40,7 @@ impl Default for LogConfig {
             retention_bytes: None,
             delete_on_retention: true,
             producer_id_expiration: Duration::from_secs(24 * 3600),
+            sync_on_roll: true,
         }
     }
 }

@@ -86,7 +86,8 @@ pub struct DataDir {
     cluster_id: Uuid,
     node_id: NodeId,
     created: bool,
-    _lock: Arc<dyn File>,
+    /// Held for the lock, and for syncs of the file system: opened before anything is written.
+    lock: Arc<dyn File>,
 }
 
 impl DataDir {
@@ -127,7 +128,7 @@ impl DataDir {
             fs.create_dir_all(&dir).map_err(io_error(&dir, "created"))?;
         }
         fs.sync_dir(&root).map_err(io_error(&root, "synced"))?;
-        Ok(Self { fs, root, cluster_id, node_id, created, _lock: lock })
+        Ok(Self { fs, root, cluster_id, node_id, created, lock })
     }
 
     fn read_identity(fs: &dyn Fs, root: &Path, wanted: NodeId) -> Result<Option<Uuid>, DirError> {
@@ -300,9 +301,10 @@ impl DataDir {
             .map_err(|source| self.error(&self.root.join(checkpoint::CHECKPOINT_FILE), "written", source))
     }
 
-    /// Makes everything in the directory durable.
+    /// Makes everything in the directory durable, with all else on its file system. A failed write-back since the
+    /// directory was opened is an error.
     pub fn sync_all(&self) -> Result<(), DirError> {
-        self.fs.sync_all(&self.root).map_err(|source| self.error(&self.root, "synced", source))
+        self.lock.sync_file_system().map_err(|source| self.error(&self.root, "synced", source))
     }
 }
 

@@ -600,6 +600,9 @@ impl Log {
         let log_end = self.log_end();
         let place = Arc::clone(&self.shared.place);
         let file = self.active_file()?;
+        if self.config.sync_on_roll {
+            file.sync_data().map_err(|source| self.io_failed(self.active.path(LOG_SUFFIX), source))?;
+        }
         let sealed = self.active.spill(true).and_then(|()| self.write_sum());
         sealed.map_err(|source| self.io_failed(self.active.path(INDEX_SUFFIX), source))?;
         if !self.producers.is_empty() {

@@ -518,6 +518,10 @@ impl File for Nothing {
         Ok(())
     }
 
+    fn sync_file_system(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 /// The kernel's queue of connections not yet accepted is at least this long, whatever `socket.listen.backlog.size` says:
 /// a crowd that comes back after a restart must not be turned away.
@@ -17,13 +18,28 @@ const BACKLOG_MIN: u32 = 1024;
 /// Pause after the process ran out of descriptors, so that accepting does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How many connections are served at once.
-#[derive(Clone, Copy, Debug)]
+/// How many connections are served at once, and how fast new ones are taken.
+#[derive(Clone, Debug)]
 pub struct ConnectionLimits {
     /// In all (`max.connections`).
     pub total_max: usize,
     /// From one address (`max.connections.per.ip`).
     pub per_address_max: usize,
+    /// From certain addresses instead (`max.connections.per.ip.overrides`).
+    pub address_overrides: HashMap<IpAddr, usize>,
+    /// New ones in a second (`max.connection.creation.rate`); more of them wait in the kernel's queue.
+    pub creations_per_second_max: u32,
+}
+
+impl ConnectionLimits {
+    fn for_address(&self, address: IpAddr) -> usize {
+        self.address_overrides.get(&address).copied().unwrap_or(self.per_address_max)
+    }
+
+    /// These many in all and from one address, at any rate.
+    pub fn new(total_max: usize, per_address_max: usize) -> Self {
+        Self { total_max, per_address_max, address_overrides: HashMap::new(), creations_per_second_max: u32::MAX }
+    }
 }
 
 /// How the kernel treats the sockets of a listener.
@@ -42,6 +58,7 @@ pub struct SocketOptions {
 pub struct Listener {
     socket: TcpListener,
     options: SocketOptions,
+    pace: Mutex<Pace>,
     census: Arc<Census>,
 }
 
@@ -54,6 +71,26 @@ pub struct Accepted {
     pub peer: SocketAddr,
     /// The connection's place in the limits.
     pub permit: ConnectionPermit,
+}
+
+/// Spends a second's worth of new connections at once at the most, then one each time its share of a second is over.
+#[derive(Debug)]
+struct Pace {
+    share: Duration,
+    /// When everything taken so far is paid for.
+    paid_at: Instant,
+}
+
+impl Pace {
+    fn new(per_second: u32) -> Self {
+        Self { share: Duration::from_secs(1) / per_second.max(1), paid_at: Instant::now() }
+    }
+
+    /// How long to wait before the next connection is taken.
+    fn take(&mut self, now: Instant) -> Duration {
+        self.paid_at = self.paid_at.max(now) + self.share;
+        self.paid_at.saturating_duration_since(now).saturating_sub(Duration::from_secs(1))
+    }
 }
 
 #[derive(Debug)]
@@ -88,8 +125,9 @@ impl Listener {
         }
         socket.bind(&address.into())?;
         socket.listen(i32::try_from(options.backlog.max(BACKLOG_MIN)).unwrap_or(i32::MAX))?;
+        let pace = Mutex::new(Pace::new(limits.creations_per_second_max));
         let census = Census { limits, counts: Mutex::default(), refused: AtomicU64::new(0) };
-        Ok(Self { socket: TcpListener::from_std(socket.into())?, options, census: Arc::new(census) })
+        Ok(Self { socket: TcpListener::from_std(socket.into())?, options, pace, census: Arc::new(census) })
     }
 
     /// The address bound, with the port chosen.
@@ -103,6 +141,10 @@ impl Listener {
         loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
+                    let wait = self.pace.lock().take(Instant::now());
+                    if !wait.is_zero() {
+                        tokio::time::sleep(wait).await;
+                    }
                     let Some(permit) = Census::admit(&self.census, peer.ip()) else {
                         tracing::debug!(%peer, "connection refused: limit reached");
                         continue;
@@ -156,7 +198,7 @@ impl Census {
     fn admit(census: &Arc<Self>, address: IpAddr) -> Option<ConnectionPermit> {
         let mut counts = census.counts.lock();
         let here = counts.by_address.get(&address).copied().unwrap_or(0);
-        if counts.total >= census.limits.total_max || here >= census.limits.per_address_max {
+        if counts.total >= census.limits.total_max || here >= census.limits.for_address(address) {
             census.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
@@ -187,7 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_beyond_the_limit_are_closed_and_places_come_back() {
-        let limits = ConnectionLimits { total_max: 10, per_address_max: 2 };
+        let limits = ConnectionLimits::new(10, 2);
         let address = "127.0.0.1:0".parse().unwrap();
         let listener = Listener::bind(address, limits, SocketOptions::default()).unwrap();
         let address = listener.local_addr().unwrap();
@@ -211,7 +253,7 @@ mod tests {
     async fn socket_buffers_are_as_asked() {
         let options =
             SocketOptions { send_buffer_bytes: Some(50_000), receive_buffer_bytes: Some(60_000), backlog: 50 };
-        let limits = ConnectionLimits { total_max: 10, per_address_max: 10 };
+        let limits = ConnectionLimits::new(10, 10);
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits, options).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let accepted = listener.accept().await;
@@ -219,5 +261,29 @@ mod tests {
         let socket = SockRef::from(&accepted.stream);
         assert_eq!(socket.send_buffer_size().unwrap(), 100_000);
         assert_eq!(socket.recv_buffer_size().unwrap(), 120_000);
+    }
+
+    #[tokio::test]
+    async fn an_address_may_have_a_limit_of_its_own() {
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let limits =
+            ConnectionLimits { address_overrides: HashMap::from([(address, 0)]), ..ConnectionLimits::new(10, 10) };
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits, SocketOptions::default()).unwrap();
+        let mut refused = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut byte = [0; 1];
+        tokio::select! {
+            _ = listener.accept() => panic!("the address may not connect"),
+            read = refused.read(&mut byte) => assert!(matches!(read, Ok(0) | Err(_))),
+        }
+    }
+
+    #[test]
+    fn new_connections_are_taken_at_the_rate_allowed_after_a_burst_of_a_second() {
+        let start = Instant::now();
+        let mut pace = Pace { share: Duration::from_millis(100), paid_at: start };
+        assert!((0..10).all(|_| pace.take(start).is_zero()));
+        assert_eq!(pace.take(start), Duration::from_millis(100));
+        assert_eq!(pace.take(start), Duration::from_millis(200));
+        assert!(pace.take(start + Duration::from_secs(5)).is_zero());
     }
 }

@@ -5,13 +5,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use chronik_log::FlushJob;
-use chronik_log::fs::Fs;
+use chronik_log::dir::DataDir;
 use parking_lot::{Condvar, Mutex};
 
 use super::partition::Partition;
@@ -61,33 +60,27 @@ impl FlushQueue {
 }
 
 /// Starts the thread.
-pub(crate) fn start(
-    queue: Arc<FlushQueue>,
-    fs: Arc<dyn Fs>,
-    root: PathBuf,
-    metrics: Arc<Metrics>,
-) -> io::Result<JoinHandle<()>> {
+pub(crate) fn start(queue: Arc<FlushQueue>, dir: Arc<DataDir>, metrics: Arc<Metrics>) -> io::Result<JoinHandle<()>> {
     tasks::thread("flusher", move || {
         while let Some(round) = queue.next_round() {
             let started = Instant::now();
-            flush(&round, fs.as_ref(), &root);
+            flush(&round, &dir);
             metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
         }
     })
 }
 
 /// Makes everything appended to `partitions` before the call durable, and tells them.
-pub(super) fn flush(partitions: &VecDeque<Arc<Partition>>, fs: &dyn Fs, root: &std::path::Path) {
+pub(super) fn flush(partitions: &VecDeque<Arc<Partition>>, dir: &DataDir) {
     let jobs: Vec<(&Arc<Partition>, FlushJob)> =
         partitions.iter().filter_map(|partition| Some((partition, partition.take_flush_job()?))).collect();
     let syncs: usize = jobs.iter().map(|(_, job)| job.syncs()).sum();
     if syncs >= SYNC_ALL_MIN {
-        let outcome = fs.sync_all(root);
+        let outcome = dir.sync_all();
         for (partition, job) in jobs {
-            // io::Error is not Clone; kind and text are what a report needs.
             let outcome = match &outcome {
                 Ok(()) => Ok(()),
-                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+                Err(error) => Err(io::Error::other(error.to_string())),
             };
             partition.flushed(job, outcome);
         }

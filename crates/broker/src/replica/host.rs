@@ -112,8 +112,7 @@ impl ReplicaHost {
         metrics: Arc<Metrics>,
     ) -> io::Result<(Arc<Self>, JoinHandle<()>)> {
         let flush_queue = Arc::new(FlushQueue::default());
-        let root = dir.root().to_path_buf();
-        let flusher = flusher::start(Arc::clone(&flush_queue), Arc::clone(&fs), root, Arc::clone(&metrics))?;
+        let flusher = flusher::start(Arc::clone(&flush_queue), Arc::clone(&dir), Arc::clone(&metrics))?;
         let settings = ArcSwap::from_pointee(BrokerSettings::resolve(&Image::default(), &static_config));
         let host = Self {
             fs,
@@ -315,7 +314,7 @@ impl ReplicaHost {
         let _one_at_a_time = self.checkpointing.lock();
         let covered = self.metrics.uncheckpointed_bytes();
         let partitions = self.all().into();
-        flusher::flush(&partitions, self.fs.as_ref(), self.dir.root());
+        flusher::flush(&partitions, &self.dir);
         let mut checkpoints = Checkpoints::new();
         for partition in &partitions {
             match partition.checkpoint() {
@@ -340,7 +339,7 @@ impl ReplicaHost {
         let mut checkpoints = Checkpoints::new();
         let mut failed = None;
         let partitions = self.all();
-        flusher::flush(&partitions.clone().into(), self.fs.as_ref(), self.dir.root());
+        flusher::flush(&partitions.clone().into(), &self.dir);
         for partition in partitions {
             match partition.with_log(|log| log.close_cleanly()) {
                 Ok(checkpoint) => drop(checkpoints.insert(partition.name().clone(), checkpoint)),

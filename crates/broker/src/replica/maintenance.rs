@@ -14,7 +14,7 @@ use crate::tasks::Shutdown;
 /// How often it is looked whether something is due.
 const TICK: Duration = Duration::from_millis(500);
 /// A crash has at most about this much to verify.
-const CHECKPOINT_BYTES: u64 = 512 * 1024 * 1024;
+const CHECKPOINT_BYTES: u64 = 256 * 1024 * 1024;
 /// With fewer bytes a checkpoint still comes this often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
 /// Pause before the deletion of files that failed is tried again.

@@ -183,6 +183,16 @@ impl State {
         self.fault().map_or(Ok(()), |fault| Err(error_of(fault)))
     }
 
+    fn sync_all(&mut self) -> io::Result<()> {
+        self.change()?;
+        self.pending.clear();
+        self.names_durable = self.names.clone();
+        for file in &mut self.files {
+            file.sync();
+        }
+        Ok(())
+    }
+
     fn parent_must_exist(&self, path: &Path) -> io::Result<()> {
         match path.parent() {
             None => Ok(()),
@@ -448,14 +458,7 @@ impl Fs for MemFs {
     }
 
     fn sync_all(&self, _path: &Path) -> io::Result<()> {
-        let mut state = self.state.lock();
-        state.change()?;
-        state.pending.clear();
-        state.names_durable = state.names.clone();
-        for file in &mut state.files {
-            file.sync();
-        }
-        Ok(())
+        self.state.lock().sync_all()
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -536,6 +539,10 @@ impl File for MemFile {
 
     fn len(&self) -> io::Result<u64> {
         self.with(|file| file.bytes.len() as u64)
+    }
+
+    fn sync_file_system(&self) -> io::Result<()> {
+        self.state.lock().sync_all()
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -78,6 +78,9 @@ pub trait File: Send + Sync + Debug {
     /// Makes the file's bytes and length durable, not its name. After an error the state on disk is unknown and a later
     /// success proves nothing.
     fn sync_data(&self) -> io::Result<()>;
+    /// Makes everything on the file's file system durable. A write-back that failed since the file was opened is an
+    /// error here, so the handle must be older than the writes that count: one opened for the call would miss it.
+    fn sync_file_system(&self) -> io::Result<()>;
     /// The descriptor, for `sendfile`; `None` where the file has none.
     fn as_fd(&self) -> Option<BorrowedFd<'_>>;
 
