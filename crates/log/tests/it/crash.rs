@@ -232,3 +232,26 @@ fn a_sync_that_fails_is_not_repeated_until_it_succeeds() {
         reopen(&fs, &config(), &mut expected, "sticky");
     }
 }
+
+#[test]
+fn a_power_cut_without_any_flush_tears_the_last_segment_alone() {
+    for seed in 0..100 {
+        let fs = disk();
+        let mut log = create(&fs, config());
+        let mut tag = 0;
+        while log.segments_count() < 4 {
+            append(&mut log, tag, 3);
+            tag += 1;
+        }
+        drop(log);
+        fs.crash(seed);
+        let (_log, recovered) = open(&fs, config(), None, false);
+        let base = |file: &Path| -> Option<i64> {
+            file.file_name()?.to_str()?.strip_suffix(".log")?.rsplit('_').next()?.parse().ok()
+        };
+        let last = fs.files().iter().filter_map(|(file, _)| base(file)).max().unwrap();
+        for damage in &recovered.damage {
+            assert_eq!(base(&damage.file), Some(last), "seed {seed}: {damage} in a segment that was rolled");
+        }
+    }
+}
