@@ -105,7 +105,8 @@ fn fetch_honours_its_limits_but_gives_the_first_batch_whole() {
     let value = vec![7; 10_000];
     let size = batch::of(&[&value]).len();
     for _ in 0..10 {
-        connection.ask(PRODUCE, &produce_by_name("limits", 0, 1, &[&value]));
+        // Committed when it is answered, so that all of it can be fetched at once.
+        connection.ask(PRODUCE, &produce_by_name("limits", 0, -1, &[&value]));
     }
     let mut got = |max_bytes: i32, partition_max_bytes: i32| {
         let mut fetch = fetch_by_name("limits", 0, 0);
