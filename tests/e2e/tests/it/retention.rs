@@ -51,7 +51,7 @@ fn delete_records(broker: &Broker, topic: &str, offset: i64) -> DeleteRecordsRes
 #[test]
 fn segments_roll_at_their_size_and_are_named_by_their_base_offset() {
     let broker = eager();
-    clients::create_topic(broker.bootstrap(), "rolled", 1, &[("segment.bytes", "1048576")]);
+    clients::create_topic(broker.bootstrap(), "rolled", 1, &[("segment.bytes", "1048576"), ("retention.ms", "-1")]);
     fill(&broker, "rolled");
     let segments = segments(&broker, "rolled");
     assert_eq!(segments.iter().map(|(base, _)| *base).collect::<Vec<_>>(), [0, 10, 20, 30], "{segments:?}");
@@ -83,7 +83,7 @@ fn deleted_records_are_gone_also_after_a_kill_and_their_segments_too() {
     for words in ["torn", "truncat", "recover", "unclean"] {
         broker.expect_log(words);
     }
-    clients::create_topic(broker.bootstrap(), "trimmed", 1, &[("segment.bytes", "1048576")]);
+    clients::create_topic(broker.bootstrap(), "trimmed", 1, &[("segment.bytes", "1048576"), ("retention.ms", "-1")]);
     fill(&broker, "trimmed");
     let answer = delete_records(&broker, "trimmed", 25);
     assert_none(answer.topics[0].partitions[0].error_code, "delete records");
