@@ -104,7 +104,7 @@ fn disk_that_fills_up_while_running_refuses_producers_and_loses_nothing_acknowle
     let disk = Disk::of_mib(96);
     let data = disk.path().join("data");
     let mut broker = Setup::on(&data).listen(&format!("127.0.0.1:{}", steady_port())).start();
-    for words in ["space", "offline", "append", "flush", "failed"] {
+    for words in ["space", "offline", "append", "flush", "failed", "torn tail cut"] {
         broker.expect_log(words);
     }
     let shape = Shape { seed: 11, partitions: 2, value_bytes_max: 4000 };
