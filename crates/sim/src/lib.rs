@@ -1,0 +1,13 @@
+//! Deterministic simulation of a leader and its followers: the cores that production runs, over virtual time, disks and
+//! network, with what must always hold checked after every event.
+//!
+//! Everything follows from a seed. No thread, clock, socket, environment or order of a hash map reaches a run; a test
+//! runs seeds twice and compares the hashes of what happened. The command line lives in `main.rs`.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod network;
+pub mod random;
+pub mod schedule;
+pub mod trace;
