@@ -7,7 +7,10 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod check;
+pub mod ledger;
 pub mod network;
 pub mod random;
 pub mod schedule;
+pub mod sight;
 pub mod trace;

@@ -141,7 +141,11 @@ impl Network {
 
     /// Says whether a node accepts connections.
     pub fn listen(&mut self, node: NodeId, listening: bool) {
-        if listening { self.listening.insert(node) } else { self.listening.remove(&node) };
+        if listening {
+            self.listening.insert(node)
+        } else {
+            self.listening.remove(&node)
+        };
     }
 
     /// Bytes that can be sent from this end now without passing the capacity.
@@ -252,7 +256,11 @@ impl Network {
 
     /// Stops a process without ending it, or lets it go on: nothing reaches it in between.
     pub fn pause(&mut self, node: NodeId, paused: bool, now: Instant, due: &mut Vec<Due>) {
-        if paused { self.paused.insert(node) } else { self.paused.remove(&node) };
+        if paused {
+            self.paused.insert(node)
+        } else {
+            self.paused.remove(&node)
+        };
         self.retry(now, due);
     }
 

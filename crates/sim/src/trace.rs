@@ -28,7 +28,8 @@ impl Trace {
 
     /// Adds a line.
     pub fn line(&mut self, now: Instant, what: fmt::Arguments<'_>) {
-        let mut line = if self.last.len() == LINES_KEPT { self.last.pop_front().unwrap_or_default() } else { String::new() };
+        let mut line =
+            if self.last.len() == LINES_KEPT { self.last.pop_front().unwrap_or_default() } else { String::new() };
         line.clear();
         let micros = now.elapsed().as_micros();
         // Writing to a string cannot fail.

@@ -1,0 +1,38 @@
+//! I8: one log holds a sequence of one producer id and epoch once.
+
+use std::collections::BTreeMap;
+
+use chronik_model::{NodeId, Offset, ProducerEpoch, ProducerId, Sequence};
+
+use crate::ledger::Ledger;
+use crate::sight::{Violation, hold};
+
+/// A batch was appended twice.
+pub const ONCE: &str = "no-duplicate-sequence";
+
+/// Looks at a whole log.
+pub fn no_duplicates(node: NodeId, ledger: &Ledger) -> Result<(), Violation> {
+    let mut seen: BTreeMap<(ProducerId, ProducerEpoch, Sequence), Offset> = BTreeMap::new();
+    for batch in ledger.iter() {
+        let Some(producer) = batch.producer else { continue };
+        let first = *seen.entry(producer).or_insert(batch.base_offset);
+        hold!(ONCE, first == batch.base_offset, "node {node} has {producer:?} at {first} and {}", batch.base_offset);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::matching::tests::batch;
+    use crate::ledger::Batch;
+
+    #[test]
+    fn a_sequence_that_stands_twice_is_found() {
+        let producer = Some((ProducerId::new(1), ProducerEpoch::new(0), Sequence::new(3)));
+        let log = [Batch { producer, ..batch(0, 0, 1) }, batch(1, 0, 2), Batch { producer, ..batch(2, 0, 1) }];
+        let node = NodeId::new(1);
+        assert!(no_duplicates(node, &Ledger::of(log[..2].iter().copied())).is_ok());
+        assert_eq!(no_duplicates(node, &Ledger::of(log)).unwrap_err().rule, ONCE);
+    }
+}

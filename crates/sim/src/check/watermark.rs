@@ -1,0 +1,75 @@
+//! DESIGN 4.4 rule 4, I6: high watermark and log start never move back, and the offsets of a replica are in order.
+
+use std::collections::BTreeMap;
+
+use chronik_model::{NodeId, Offset};
+
+use crate::sight::{Role, Sight, Violation, hold};
+
+/// The watermark went back.
+pub const HIGH_WATERMARK: &str = "high-watermark-monotonic";
+/// The log start went back.
+pub const LOG_START: &str = "log-start-monotonic";
+/// The bounds of one replica contradict each other.
+pub const ORDER: &str = "bounds-in-order";
+
+/// The highest values each node has shown.
+#[derive(Debug, Default)]
+pub struct Watermarks {
+    shown: BTreeMap<NodeId, Sight>,
+}
+
+impl Watermarks {
+    /// Looks at one replica. `allowed_back` is how far its own deposed tail lets it go back when it follows another
+    /// history; `None` where nothing may.
+    pub fn see(&mut self, sight: &Sight, allowed_back: Option<Offset>) -> Result<(), Violation> {
+        hold!(
+            ORDER,
+            sight.log_start <= sight.high_watermark
+                && sight.high_watermark <= sight.log_end
+                && sight.durable_end <= sight.log_end,
+            "{sight}"
+        );
+        if let Some(before) = self.shown.insert(sight.node, *sight) {
+            // A process that starts again has forgotten what its watermark was, and learns it again.
+            if before.run == sight.run && sight.role != Role::Nobody {
+                let floor = before.high_watermark.min(allowed_back.unwrap_or(Offset::new(i64::MAX)));
+                hold!(HIGH_WATERMARK, sight.high_watermark >= floor, "was {before}; is {sight}");
+                hold!(LOG_START, sight.log_start >= before.log_start, "was {before}; is {sight}");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::matching::tests::sight;
+
+    fn at(log_start: i64, high_watermark: i64, log_end: i64) -> Sight {
+        Sight {
+            log_start: Offset::new(log_start),
+            high_watermark: Offset::new(high_watermark),
+            log_end: Offset::new(log_end),
+            ..sight(1, Role::Follower, 0)
+        }
+    }
+
+    fn check(sights: &[Sight]) -> Result<(), Violation> {
+        let mut watermarks = Watermarks::default();
+        sights.iter().try_for_each(|sight| watermarks.see(sight, None))
+    }
+
+    #[test]
+    fn what_goes_back_is_found() {
+        assert_eq!(check(&[at(0, 4, 9), at(0, 3, 9)]).unwrap_err().rule, HIGH_WATERMARK);
+        assert_eq!(check(&[at(2, 4, 9), at(1, 4, 9)]).unwrap_err().rule, LOG_START);
+        assert_eq!(check(&[at(0, 4, 3)]).unwrap_err().rule, ORDER);
+    }
+
+    #[test]
+    fn a_restart_may_forget_its_watermark() {
+        assert_eq!(check(&[at(0, 4, 9), Sight { run: 2, ..at(0, 0, 9) }, Sight { run: 2, ..at(0, 9, 9) }]), Ok(()));
+    }
+}
