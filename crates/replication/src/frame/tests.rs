@@ -1,0 +1,1 @@
+//! The codec: golden bytes, round trips, and bytes that are no frames.
