@@ -8,9 +8,12 @@
 #![warn(missing_docs)]
 
 pub mod check;
+pub mod journal;
 pub mod ledger;
 pub mod network;
+pub mod plan;
 pub mod random;
 pub mod schedule;
 pub mod sight;
 pub mod trace;
+pub mod watch;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chronik_model::{LeaderEpoch, NodeId, Offset};
+use chronik_model::{NodeId, Offset};
 
 use crate::ledger::{Batch, Ledger};
 use crate::sight::{Sight, Violation, hold};
@@ -26,19 +26,23 @@ struct Lineage {
     leader: NodeId,
     batches: BTreeMap<Offset, Batch>,
     end: Offset,
+    base_end: Offset,
 }
 
 /// Every generation's committed batches.
 #[derive(Debug, Default)]
 pub struct Committed {
     lineages: BTreeMap<u64, Lineage>,
-    lost: BTreeSet<(Offset, LeaderEpoch)>,
+    lost: BTreeSet<(Offset, u32)>,
 }
 
 impl Committed {
     /// The first leader begins with nothing.
     pub fn begin(&mut self, generation: u64, leader: NodeId) {
-        self.lineages.insert(generation, Lineage { leader, batches: BTreeMap::new(), end: Offset::ZERO });
+        self.lineages.insert(
+            generation,
+            Lineage { leader, batches: BTreeMap::new(), end: Offset::ZERO, base_end: Offset::ZERO },
+        );
     }
 
     /// The highest generation.
@@ -56,9 +60,14 @@ impl Committed {
         self.lineages.get(&generation).map_or(Offset::ZERO, |lineage| lineage.end)
     }
 
-    /// Whether a batch was lost in a way the mode allows.
-    pub fn is_lost(&self, base_offset: Offset, leader_epoch: LeaderEpoch) -> bool {
-        self.lost.contains(&(base_offset, leader_epoch))
+    /// End of what was committed when a generation began, exclusive: who joins it may go back that far.
+    pub fn base_end(&self, generation: u64) -> Offset {
+        self.lineages.get(&generation).map_or(Offset::ZERO, |lineage| lineage.base_end)
+    }
+
+    /// Whether a batch was lost in a way the mode allows, by its offset and checksum.
+    pub fn is_lost(&self, base_offset: Offset, crc: u32) -> bool {
+        self.lost.contains(&(base_offset, crc))
     }
 
     /// Looks at a leader: what its watermark covers is committed, and it still has all of it.
@@ -116,8 +125,9 @@ impl Committed {
             let into = if batch.next_offset > from { &mut cut } else { &mut lineage.batches };
             into.insert(base, batch);
         }
-        self.lost.extend(cut.values().map(|batch| (batch.base_offset, batch.leader_epoch)));
+        self.lost.extend(cut.values().map(|batch| (batch.base_offset, batch.crc)));
         lineage.end = lineage.end.min(from);
+        lineage.base_end = lineage.base_end.min(from);
     }
 
     /// `node`, which followed `followed`, was promoted to `generation`. `clean` says whether it was an in-sync replica of
@@ -136,7 +146,7 @@ impl Committed {
                     batches.insert(batch.base_offset, *batch);
                 } else {
                     lost += 1;
-                    self.lost.insert((batch.base_offset, batch.leader_epoch));
+                    self.lost.insert((batch.base_offset, batch.crc));
                 }
             }
         }
@@ -155,7 +165,7 @@ impl Committed {
             }
         }
         let end = batches.values().next_back().map_or(Offset::ZERO, |batch: &Batch| batch.next_offset);
-        self.lineages.insert(sight.generation, Lineage { leader: sight.node, batches, end });
+        self.lineages.insert(sight.generation, Lineage { leader: sight.node, batches, end, base_end: end });
         Ok(lost)
     }
 }
@@ -194,7 +204,7 @@ mod tests {
         assert_eq!(committed.leads(&at(A, Role::Leader, 1, 1, 1), &short).unwrap_err().rule, COMPLETE);
         committed.forgive(1, Offset::new(1));
         assert_eq!(committed.leads(&at(A, Role::Leader, 1, 1, 1), &short), Ok(()));
-        assert!(committed.is_lost(Offset::new(1), LeaderEpoch::ZERO));
+        assert!(committed.is_lost(Offset::new(1), 2));
     }
 
     #[test]

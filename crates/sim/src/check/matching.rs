@@ -32,16 +32,24 @@ pub struct Matching {
 
 impl Matching {
     /// Looks at batches that a node's log has gained; `ledger` has them already.
-    pub fn added(&mut self, node: NodeId, added: &[Batch], ledger: &Ledger) -> Result<(), Violation> {
+    /// Nothing below `log_start` counts.
+    pub fn added(
+        &mut self,
+        node: NodeId,
+        log_start: Offset,
+        added: &[Batch],
+        ledger: &Ledger,
+    ) -> Result<(), Violation> {
         for batch in added {
-            let before = ledger.before(batch.base_offset).filter(|before| before.next_offset == batch.base_offset);
-            if let Some(before) = ledger.before(batch.base_offset) {
-                hold!(
-                    DENSE,
-                    before.next_offset <= batch.base_offset && before.leader_epoch <= batch.leader_epoch,
-                    "node {node} has {batch:?} behind {before:?}"
-                );
-            }
+            let before = ledger.before(batch.base_offset).filter(|before| before.next_offset > log_start);
+            hold!(
+                DENSE,
+                batch.base_offset <= log_start
+                    || before.is_some_and(|before| {
+                        before.next_offset == batch.base_offset && before.leader_epoch <= batch.leader_epoch
+                    }),
+                "node {node} has {batch:?} behind {before:?}, its log starts at {log_start}"
+            );
             let before = before.map(|before| (before.base_offset, before.leader_epoch));
             let key = (batch.base_offset, batch.leader_epoch);
             let known = self.known.entry(key).or_insert(Known { batch: *batch, before, node });
@@ -112,7 +120,8 @@ pub(crate) mod tests {
     fn check(logs: &[&[Batch]]) -> Result<(), Violation> {
         let mut matching = Matching::default();
         for (node, log) in (1..).zip(logs) {
-            matching.added(NodeId::new(node), log, &Ledger::of(log.iter().copied()))?;
+            let log_start = log.first().map_or(Offset::ZERO, |first| first.base_offset);
+            matching.added(NodeId::new(node), log_start, log, &Ledger::of(log.iter().copied()))?;
         }
         Ok(())
     }

@@ -10,10 +10,10 @@ use crate::sight::{Violation, hold};
 /// A batch was appended twice.
 pub const ONCE: &str = "no-duplicate-sequence";
 
-/// Looks at a whole log.
-pub fn no_duplicates(node: NodeId, ledger: &Ledger) -> Result<(), Violation> {
+/// Looks at a whole log from its start on.
+pub fn no_duplicates(node: NodeId, log_start: Offset, ledger: &Ledger) -> Result<(), Violation> {
     let mut seen: BTreeMap<(ProducerId, ProducerEpoch, Sequence), Offset> = BTreeMap::new();
-    for batch in ledger.iter() {
+    for batch in ledger.range(log_start, ledger.log_end()) {
         let Some(producer) = batch.producer else { continue };
         let first = *seen.entry(producer).or_insert(batch.base_offset);
         hold!(ONCE, first == batch.base_offset, "node {node} has {producer:?} at {first} and {}", batch.base_offset);
@@ -32,7 +32,7 @@ mod tests {
         let producer = Some((ProducerId::new(1), ProducerEpoch::new(0), Sequence::new(3)));
         let log = [Batch { producer, ..batch(0, 0, 1) }, batch(1, 0, 2), Batch { producer, ..batch(2, 0, 1) }];
         let node = NodeId::new(1);
-        assert!(no_duplicates(node, &Ledger::of(log[..2].iter().copied())).is_ok());
-        assert_eq!(no_duplicates(node, &Ledger::of(log)).unwrap_err().rule, ONCE);
+        assert!(no_duplicates(node, Offset::ZERO, &Ledger::of(log[..2].iter().copied())).is_ok());
+        assert_eq!(no_duplicates(node, Offset::ZERO, &Ledger::of(log)).unwrap_err().rule, ONCE);
     }
 }

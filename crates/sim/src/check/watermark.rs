@@ -20,9 +20,20 @@ pub struct Watermarks {
 }
 
 impl Watermarks {
-    /// Looks at one replica. `allowed_back` is how far its own deposed tail lets it go back when it follows another
-    /// history; `None` where nothing may.
-    pub fn see(&mut self, sight: &Sight, allowed_back: Option<Offset>) -> Result<(), Violation> {
+    /// What a node showed last.
+    pub fn last(&self, node: NodeId) -> Option<&Sight> {
+        self.shown.get(&node)
+    }
+
+    /// A node may go back to `to`: it follows another history from now on, or its leader lost what its mode may lose.
+    pub fn lower(&mut self, node: NodeId, to: Offset) {
+        if let Some(shown) = self.shown.get_mut(&node) {
+            shown.high_watermark = shown.high_watermark.min(to);
+        }
+    }
+
+    /// Looks at one replica.
+    pub fn see(&mut self, sight: &Sight) -> Result<(), Violation> {
         hold!(
             ORDER,
             sight.log_start <= sight.high_watermark
@@ -33,8 +44,8 @@ impl Watermarks {
         if let Some(before) = self.shown.insert(sight.node, *sight) {
             // A process that starts again has forgotten what its watermark was, and learns it again.
             if before.run == sight.run && sight.role != Role::Nobody {
-                let floor = before.high_watermark.min(allowed_back.unwrap_or(Offset::new(i64::MAX)));
-                hold!(HIGH_WATERMARK, sight.high_watermark >= floor, "was {before}; is {sight}");
+                let stays = sight.high_watermark >= before.high_watermark;
+                hold!(HIGH_WATERMARK, stays, "was {before}; is {sight}");
                 hold!(LOG_START, sight.log_start >= before.log_start, "was {before}; is {sight}");
             }
         }
@@ -58,7 +69,7 @@ mod tests {
 
     fn check(sights: &[Sight]) -> Result<(), Violation> {
         let mut watermarks = Watermarks::default();
-        sights.iter().try_for_each(|sight| watermarks.see(sight, None))
+        sights.iter().try_for_each(|sight| watermarks.see(sight))
     }
 
     #[test]

@@ -1,0 +1,227 @@
+//! The observer: after every event it looks at the replicas of the node that acted, keeps its own copy of their logs, and
+//! asks every checker.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chronik_log::{LogReader, ReadError};
+use chronik_model::{LeaderEpoch, NodeId, Offset};
+
+use crate::check::committed::{Committed, IN_SYNC};
+use crate::check::history::{Acknowledged, History};
+use crate::check::leadership::Leadership;
+use crate::check::matching::Matching;
+use crate::check::producers;
+use crate::check::recovery::Durability;
+use crate::check::watermark::Watermarks;
+use crate::ledger::{Batch, Ledger};
+use crate::sight::{Role, Sight, Violation, hold};
+
+/// I5: an answer came before enough replicas had the batch.
+pub const ACK: &str = "acks-all-means-on-min-insync-replicas";
+/// Rule 2: a deposed leader got an answer out that its successor does not have.
+pub const DEPOSED_ACK: &str = "deposed-leader-acknowledges-nothing";
+/// A replica cannot be read.
+pub const READABLE: &str = "log-is-readable";
+
+/// What counts as committed in this run.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Whether followers take part.
+    pub sync: bool,
+    /// Whether only durable bytes count.
+    pub fsync: bool,
+    /// `min.insync.replicas`.
+    pub min_insync: usize,
+    /// How many nodes there are.
+    pub nodes: usize,
+}
+
+/// Everything known of one partition.
+#[derive(Debug)]
+pub struct Watch {
+    terms: Terms,
+    /// Who led when.
+    pub leadership: Leadership,
+    /// What was committed.
+    pub committed: Committed,
+    /// What clients did.
+    pub history: History,
+    matching: Matching,
+    watermarks: Watermarks,
+    durability: Durability,
+    ledgers: BTreeMap<NodeId, Ledger>,
+    /// The highest log end of each node, crashes or not.
+    ends: BTreeMap<NodeId, Offset>,
+    /// Batches polled from somebody who followed a deposed leader.
+    polled_aside: BTreeSet<(Offset, u32)>,
+}
+
+impl Watch {
+    /// Nothing has happened yet.
+    pub fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            leadership: Leadership::default(),
+            committed: Committed::default(),
+            history: History::default(),
+            matching: Matching::default(),
+            watermarks: Watermarks::default(),
+            durability: Durability::default(),
+            ledgers: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            polled_aside: BTreeSet::new(),
+        }
+    }
+
+    /// A node's log as last seen.
+    pub fn ledger(&self, node: NodeId) -> Option<&Ledger> {
+        self.ledgers.get(&node)
+    }
+
+    /// What a node showed last.
+    pub fn last(&self, node: NodeId) -> Option<&Sight> {
+        self.watermarks.last(node)
+    }
+
+    /// Looks at a replica after an event. `isr` is what its node knows of the in-sync replicas.
+    pub fn see(
+        &mut self,
+        sight: &Sight,
+        reader: &LogReader,
+        epochs: &[(LeaderEpoch, Offset)],
+        isr: &[NodeId],
+    ) -> Result<(), Violation> {
+        let before = self.watermarks.last(sight.node).copied();
+        if before.is_none_or(|before| before.generation != sight.generation) {
+            self.watermarks.lower(sight.node, self.committed.base_end(sight.generation));
+        }
+        let known_watermark = self.watermarks.last(sight.node).map_or(Offset::ZERO, |last| last.high_watermark);
+        let fresh_run = before.is_none_or(|before| before.run != sight.run);
+        let ledger = self.ledgers.entry(sight.node).or_default();
+        let news = match ledger.refresh(reader, epochs) {
+            Ok(news) => news,
+            // An offline log serves nobody, which is what its observer sees as well.
+            Err(ReadError::Offline) => return Ok(()),
+            Err(error) => return Err(Violation { rule: READABLE, what: format!("{sight}: {error}") }),
+        };
+        let Some(ledger) = self.ledgers.get(&sight.node) else { return Ok(()) };
+        self.leadership.see(sight)?;
+        self.watermarks.see(sight)?;
+        self.matching.added(sight.node, sight.log_start, &news.added, ledger)?;
+        let leader = self.committed.leader(sight.generation).filter(|leader| *leader != sight.node);
+        if let Some(leader) = leader.and_then(|leader| self.ledgers.get(&leader)) {
+            let of_epoch = |batch: &Batch| batch.leader_epoch == sight.leader_epoch;
+            let added: Vec<Batch> = news.added.iter().copied().filter(of_epoch).collect();
+            self.matching.follows(sight, &added, leader)?;
+        }
+        if fresh_run {
+            self.durability.recovered(sight.node, sight.log_end)?;
+        }
+        self.durability.see(sight.node, sight.durable_end);
+        let end = self.ends.entry(sight.node).or_default();
+        *end = sight.log_end.max(*end);
+        match sight.role {
+            Role::Leader => self.leads(sight, isr, fresh_run || !news.cut.is_empty())?,
+            Role::Follower => {
+                let known = if fresh_run { sight.log_start } else { known_watermark };
+                self.committed.follows(sight, known, ledger)?;
+            }
+            Role::Nobody => {}
+        }
+        Ok(())
+    }
+
+    fn leads(&mut self, sight: &Sight, isr: &[NodeId], look_closely: bool) -> Result<(), Violation> {
+        let Some(ledger) = self.ledgers.get(&sight.node) else { return Ok(()) };
+        let newest = self.committed.newest() == sight.generation;
+        let moved = sight.high_watermark > self.committed.end(sight.generation);
+        self.committed.leads(sight, ledger)?;
+        if look_closely {
+            self.committed.complete(sight.node, sight.generation, sight.log_start, ledger)?;
+        }
+        if self.terms.sync && newest && moved {
+            for replica in isr.iter().filter(|replica| **replica != sight.node) {
+                let has = if self.terms.fsync { self.durability.end(*replica) } else { self.highest(*replica) };
+                self.committed.in_sync(sight, *replica, has)?;
+            }
+        }
+        if self.terms.fsync {
+            let durable = self.durability.end(sight.node);
+            hold!(IN_SYNC, durable >= sight.high_watermark, "{sight}, but only up to {durable} is durable");
+        }
+        Ok(())
+    }
+
+    fn highest(&self, node: NodeId) -> Offset {
+        self.ends.get(&node).copied().unwrap_or(Offset::ZERO)
+    }
+
+    /// A leader started again and its log ends at `log_end`: with `page-cache` durability what it lost is forgiven.
+    pub fn restarted(&mut self, generation: u64, log_end: Offset) {
+        if !self.terms.fsync && self.committed.end(generation) > log_end {
+            self.committed.forgive(generation, log_end);
+            let nodes: Vec<NodeId> = self.ledgers.keys().copied().collect();
+            for node in nodes {
+                self.watermarks.lower(node, log_end);
+            }
+        }
+    }
+
+    /// A follower became a leader. `clean` says that it was in sync with the newest leader. Returns how many committed
+    /// batches the promotion loses.
+    pub fn promoted(&mut self, before: &Sight, after: &Sight, clean: bool) -> Result<usize, Violation> {
+        self.leadership.promoted((before.generation, before.leader_epoch), (after.generation, after.leader_epoch))?;
+        let ledger = self.ledgers.entry(after.node).or_default();
+        self.committed.promoted(after, before.generation, clean, ledger)
+    }
+
+    /// A producer with acks=all hears that its batch is committed by `leader`.
+    pub fn acknowledged(&mut self, number: usize, leader: &Sight, batch: &Batch, all: bool) -> Result<(), Violation> {
+        let newest = self.committed.newest();
+        let leads = leader.generation == newest;
+        if all {
+            hold!(ACK, leader.high_watermark >= batch.next_offset, "{leader} acknowledged {batch:?}");
+            let count = self.ledgers.iter().filter(|(node, ledger)| {
+                let end = if self.terms.fsync { self.durability.end(**node) } else { self.highest(**node) };
+                end >= batch.next_offset && (!self.terms.fsync || ledger.at(batch.base_offset) == Some(batch))
+            });
+            let needed = if self.terms.sync { self.terms.min_insync } else { 1 };
+            let count = count.count();
+            hold!(ACK, count >= needed, "{leader} acknowledged {batch:?} which {count} replicas have, not {needed}");
+            if !leads && self.terms.sync && self.terms.min_insync == self.terms.nodes {
+                let successor = self.committed.leader(newest).and_then(|leader| self.ledgers.get(&leader));
+                let has = successor.and_then(|ledger| ledger.at(batch.base_offset)) == Some(batch);
+                hold!(DEPOSED_ACK, has, "{leader} acknowledged {batch:?} after generation {newest} had begun");
+            }
+        }
+        let survives = all && leads;
+        self.history.acknowledge(number, Acknowledged { base_offset: batch.base_offset, survives });
+        Ok(())
+    }
+
+    /// A consumer got batches from a node.
+    pub fn polled(&mut self, consumer: u32, from: &Sight, batches: &[Batch]) -> Result<(), Violation> {
+        if from.generation != self.committed.newest() {
+            self.polled_aside.extend(batches.iter().map(|batch| (batch.base_offset, batch.crc)));
+        }
+        self.history.poll(consumer, batches)
+    }
+
+    /// The end of a run: the history against the log of the leader, and no log with a batch twice.
+    pub fn judge(&self, leader: NodeId, log_start: Offset) -> Result<(), Violation> {
+        for (node, ledger) in &self.ledgers {
+            let start = self.watermarks.last(*node).map_or(Offset::ZERO, |last| last.log_start);
+            producers::no_duplicates(*node, start, ledger)?;
+        }
+        let Some(log) = self.ledgers.get(&leader) else { return Ok(()) };
+        self.history.judge(
+            log,
+            log_start,
+            |base_offset, crc| self.committed.is_lost(base_offset, crc),
+            |batch| {
+                let key = (batch.base_offset, batch.crc);
+                self.polled_aside.contains(&key) || self.committed.is_lost(key.0, key.1)
+            },
+        )
+    }
+}
