@@ -8,7 +8,8 @@ use chronik_model::{LeaderEpoch, Offset};
 use chronik_record::BatchHeader;
 
 use crate::checkpoint::checked_text;
-use crate::fs::{Fs, OpenMode, read_small_file};
+use crate::follower::{CUT_HEAD, CUT_NOTE_BYTES_MAX, CUT_SUFFIX};
+use crate::fs::{File, Fs, OpenMode, read_full_at, read_small_file};
 use crate::scan::{Reason, Resync, SCAN_WINDOW_BYTES, Window, resync, sum_heads};
 use crate::segment::{SUM_SUFFIX, parse_name};
 
@@ -72,7 +73,7 @@ pub fn walk(fs: &dyn Fs, path: &Path, mut visit: impl FnMut(Entry)) -> io::Resul
     let name = path.file_name().and_then(|name| name.to_str()).and_then(parse_name);
     let mut expected = name.map_or(Offset::ZERO, |(_, base_offset, _)| base_offset);
     let mut latest = LeaderEpoch::NONE;
-    let mut position = 0;
+    let mut position = note_bytes(&*file, name.map_or("", |(_, _, suffix)| suffix))?;
     while position < size {
         let reason = match window.header_at(position)? {
             Err(reason) => reason,
@@ -112,6 +113,28 @@ pub fn walk(fs: &dyn Fs, path: &Path, mut visit: impl FnMut(Entry)) -> io::Resul
         summary.sum_fits = Some(fits);
     }
     Ok(summary)
+}
+
+/// The note at the beginning of a file that keeps a cut tail, without its line end; `None` for any other file.
+pub fn note(fs: &dyn Fs, path: &Path) -> io::Result<Option<String>> {
+    let file = fs.open(path, OpenMode::Read)?;
+    let mut start = vec![0; CUT_NOTE_BYTES_MAX];
+    let read = read_full_at(&*file, &mut start, 0)?;
+    start.truncate(read);
+    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(line.starts_with(CUT_HEAD.as_bytes()).then(|| String::from_utf8_lossy(line).into_owned()))
+}
+
+/// Where the batches of a file begin: behind its note, where it is one of a cut tail that has one.
+fn note_bytes(file: &dyn File, suffix: &str) -> io::Result<u64> {
+    if !suffix.ends_with(CUT_SUFFIX) {
+        return Ok(0);
+    }
+    let mut start = vec![0; CUT_NOTE_BYTES_MAX];
+    let read = read_full_at(file, &mut start, 0)?;
+    start.truncate(read);
+    let end = start.iter().position(|byte| *byte == b'\n').filter(|_| start.starts_with(CUT_HEAD.as_bytes()));
+    Ok(end.map_or(0, |end| end as u64 + 1))
 }
 
 /// The length and checksum in a side file.

@@ -132,6 +132,14 @@ pub enum ReplicateError {
         /// The batch's.
         found: LeaderEpoch,
     },
+    /// The batches belong to a segment that the log cannot continue.
+    #[error("batches of segment {found}, the log ends in segment {active}")]
+    Segment {
+        /// Base offset of the segment that the log ends in.
+        active: Offset,
+        /// Base offset of the leader's.
+        found: Offset,
+    },
     /// The write failed or was refused.
     #[error(transparent)]
     Append(#[from] AppendError),
@@ -195,12 +203,14 @@ pub struct Log {
     pub(crate) producers: Producers,
     pub(crate) producers_changed: bool,
     pub(crate) snapshots: Vec<Offset>,
-    snapshot_pending: Option<(Offset, Vec<u8>)>,
+    pub(crate) snapshot_pending: Option<(Offset, Vec<u8>)>,
     pub(crate) durable: Mark,
     pub(crate) durable_heads_sum: u32,
     pub(crate) pending: Pending,
-    recent_ends: VecDeque<Mark>,
-    truncations: u64,
+    pub(crate) recent_ends: VecDeque<Mark>,
+    pub(crate) truncations: u64,
+    /// The log is about to be cut: nothing becomes durable before it is.
+    pub(crate) cut_prepared: bool,
     failed: Option<Arc<str>>,
 }
 
@@ -292,6 +302,7 @@ impl Log {
             pending: parts.pending,
             recent_ends: VecDeque::new(),
             truncations: 0,
+            cut_prepared: false,
             failed: None,
         }
     }
@@ -449,6 +460,19 @@ impl Log {
         now: Timestamp,
     ) -> Result<Offset, ReplicateError> {
         self.online().map_err(AppendError::Offline)?;
+        for (header, batch) in self.check_replicated(batches, leader_epoch)? {
+            self.make_room(&header, now)?;
+            self.write(&header, [batch, &[]], now)?;
+        }
+        Ok(self.log_end())
+    }
+
+    /// Cuts a leader's bytes into batches, each of them whole, sound and continuing the one before.
+    pub(crate) fn check_replicated<'a>(
+        &self,
+        batches: &'a [u8],
+        leader_epoch: LeaderEpoch,
+    ) -> Result<Vec<(BatchHeader, &'a [u8])>, ReplicateError> {
         let (mut expected, mut latest) = {
             let view = self.shared.view.read();
             (view.log_end, view.epochs.latest().unwrap_or(LeaderEpoch::ZERO))
@@ -474,11 +498,7 @@ impl Log {
             position += batch.len();
             checked.push((header, batch));
         }
-        for (header, batch) in checked {
-            self.make_room(&header, now)?;
-            self.write(&header, [batch, &[]], now)?;
-        }
-        Ok(self.log_end())
+        Ok(checked)
     }
 
     /// Rolls where the batch does not go into the active segment.
@@ -517,7 +537,12 @@ impl Log {
     }
 
     /// Writes one batch with its final header and publishes it.
-    fn write(&mut self, header: &BatchHeader, slices: [&[u8]; 2], now: Timestamp) -> Result<(), AppendError> {
+    pub(crate) fn write(
+        &mut self,
+        header: &BatchHeader,
+        slices: [&[u8]; 2],
+        now: Timestamp,
+    ) -> Result<(), AppendError> {
         let position = self.active.size();
         let file = self.active_file()?;
         self.assign_epoch(header.partition_leader_epoch, header.base_offset)?;
@@ -665,7 +690,7 @@ impl Log {
     /// What must be synced to make the log durable up to its end; `None` where it is.
     pub fn flush_job(&self) -> Option<FlushJob> {
         let log_end = self.log_end();
-        if self.failed.is_some() || (self.durable.offset == log_end && self.pending.is_empty()) {
+        if self.failed.is_some() || self.cut_prepared || (self.durable.offset == log_end && self.pending.is_empty()) {
             return None;
         }
         let mut job = FlushJob {
@@ -881,7 +906,7 @@ impl Log {
         Ok(())
     }
 
-    fn sum_heads(&self, limit: u64) -> Result<u32, LogError> {
+    pub(crate) fn sum_heads(&self, limit: u64) -> Result<u32, LogError> {
         let file = self.active.file().map_err(|error| self.active.io(error))?;
         Ok(crate::scan::sum_heads(&*file, limit).map_err(|error| self.active.io(error))?)
     }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use chronik_model::{LeaderEpoch, Offset, Timestamp, TopicPartition};
+use chronik_record::BatchHeader;
 use parking_lot::{Mutex, RwLock};
 
 use crate::damage::Damage;
@@ -86,6 +87,17 @@ pub struct LogSlice {
     pub base_offset: Offset,
 }
 
+/// A region of one segment as a follower is sent it.
+#[derive(Clone, Debug)]
+pub struct ReplicaSlice {
+    /// The batches.
+    pub slice: LogSlice,
+    /// Base offset of their segment.
+    pub segment: Offset,
+    /// The offset behind the last batch, exclusive; that of the first where there is none.
+    pub end: Offset,
+}
+
 /// A timestamp found by a ListOffsets search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimestampAndOffset {
@@ -151,6 +163,10 @@ impl View {
             ReadBound::LastStable => self.last_stable,
             ReadBound::LogEnd => self.log_end,
         }
+    }
+
+    pub(crate) fn first_segment(&self) -> Offset {
+        self.segments.first().map_or(self.log_start, |segment| segment.base_offset)
     }
 
     /// The number of the segment that an offset falls into.
@@ -258,6 +274,7 @@ impl LogReader {
                     other => break other,
                 }
             };
+            let outcome = outcome.map(|found| found.map(|found| found.0));
             match outcome {
                 Ok(slice) => return Ok(slice.unwrap_or_else(|| LogSlice::nothing(from))),
                 // The segment was deleted meanwhile: the view says so now.
@@ -268,7 +285,65 @@ impl LogReader {
         }
     }
 
-    /// The slice within one segment; `None` where the segment has no batch at or behind `from` below the end.
+    /// The region that begins at `from`, a batch's base offset, and goes on below `end` within one segment: at most
+    /// `max_bytes` long, but one whole batch at least. Unlike consumers, followers are served what lies below the log start
+    /// in a segment that is still there, so that their files are the same.
+    pub fn read_replica(&self, from: Offset, end: Offset, max_bytes: usize) -> Result<ReplicaSlice, ReadError> {
+        let (mut number, end, first, log_end) = {
+            let view = self.shared.view.read();
+            if view.offline {
+                return Err(ReadError::Offline);
+            }
+            (view.segment_at(from), end.min(view.log_end), view.first_segment(), view.log_end)
+        };
+        let out_of_range = |log_start| Err(ReadError::OutOfRange { offset: from, log_start, log_end });
+        if from < first || from > log_end {
+            return out_of_range(first);
+        }
+        while from < end {
+            let part = self.shared.view.read().part(number, end);
+            let Some(part) = part else { break };
+            match self.read_part(&part, from, end, max_bytes, true) {
+                Ok(Some((slice, end))) => return Ok(ReplicaSlice { slice, segment: part.segment.base_offset, end }),
+                Ok(None) if part.next_base.is_some_and(|next| next < end) => number += 1,
+                Ok(None) => break,
+                // The segment was deleted meanwhile: the view says so now.
+                Err(ReadError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && self.first_segment() > first =>
+                {
+                    return out_of_range(self.first_segment());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ReplicaSlice { slice: LogSlice::nothing(from), segment: first, end: from })
+    }
+
+    /// Base offset of the first segment, at or below the log start.
+    pub fn first_segment(&self) -> Offset {
+        self.shared.view.read().first_segment()
+    }
+
+    /// The header of the batch that ends at `end` (exclusive); `None` where no batch does.
+    pub fn batch_before(&self, end: Offset) -> Result<Option<BatchHeader>, ReadError> {
+        let Some(last) = end.checked_add(-1) else { return Ok(None) };
+        let segment = {
+            let view = self.shared.view.read();
+            if view.offline {
+                return Err(ReadError::Offline);
+            }
+            if last < view.first_segment() || end > view.log_end {
+                return Ok(None);
+            }
+            view.segments.get(view.segment_at(last)).map(Arc::clone)
+        };
+        let Some(segment) = segment else { return Ok(None) };
+        let found = segment.find(last, segment.size())?;
+        Ok(found.map(|found| found.header).filter(|header| header.next_offset() == end))
+    }
+
+    /// The slice within one segment, and the offset behind it; `None` where the segment has no batch at or behind `from`
+    /// below the end.
     fn read_part(
         &self,
         part: &Part,
@@ -276,7 +351,7 @@ impl LogReader {
         end: Offset,
         max_bytes: usize,
         min_one_batch: bool,
-    ) -> Result<Option<LogSlice>, ReadError> {
+    ) -> Result<Option<(LogSlice, Offset)>, ReadError> {
         let segment = &part.segment;
         let file = segment.file().map_err(|error| segment.io(error))?;
         let hint = self.shared.hints.lock().get(from).filter(|mark| mark.segment == segment.base_offset);
@@ -301,7 +376,8 @@ impl LogReader {
             Some(limit) => limit,
             None => segment.find(end, part.size)?.map_or(part.size, |found| found.position),
         };
-        let readable = segment.damage_after(position).map_or(limit, |damage| damage.position.min(limit));
+        let damaged = segment.damage_after(position).filter(|damage| damage.position < limit);
+        let readable = damaged.as_ref().map_or(limit, |damage| damage.position);
         let available = readable.saturating_sub(position);
         let first = header.size_bytes();
         if available < first as u64 {
@@ -319,17 +395,19 @@ impl LogReader {
                 if min_one_batch {
                     self.shared.hints.lock().put(next);
                 }
-                return Ok(Some(slice(if min_one_batch { first } else { 0 })));
+                let taken = if min_one_batch { (first, next.offset) } else { (0, header.base_offset) };
+                return Ok(Some((slice(taken.0), taken.1)));
             }
             let until = readable.min(position.saturating_add(max_bytes as u64));
             let cut = self.cut(segment, &*file, position, until)?;
             self.shared.hints.lock().put(cut);
-            return Ok(Some(slice(usize::try_from(cut.position - position).unwrap_or(first))));
+            return Ok(Some((slice(usize::try_from(cut.position - position).unwrap_or(first)), cut.offset)));
         };
         if readable == limit && part.next_base.is_none_or(|next| next > end) {
             self.shared.hints.lock().put(Mark { offset: end, segment: segment.base_offset, position: limit });
         }
-        Ok(Some(slice(len)))
+        let reached = part.next_base.map_or(end, |next| next.min(end));
+        Ok(Some((slice(len), damaged.map_or(reached, |damage| damage.offset.min(reached)))))
     }
 
     /// The last batch boundary in `(position, until]`.

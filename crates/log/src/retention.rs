@@ -77,6 +77,17 @@ impl Log {
         self.remove_first(going)
     }
 
+    /// Removes the segments that lie below the log start as a whole. A follower keeps the active one, which its leader
+    /// decides when to end.
+    pub fn remove_below_log_start(&mut self) -> Result<Vec<DeletedSegment>, LogError> {
+        self.online().map_err(LogError::Offline)?;
+        let going = {
+            let view = self.shared.view.read();
+            view.segment_at(view.log_start)
+        };
+        if going == 0 { Ok(Vec::new()) } else { self.remove_first(going) }
+    }
+
     /// Whether the newest record of a segment is older than `retention.ms`. A segment without timestamps never is, and
     /// neither is one that cannot be read: what is damaged is for a human to remove.
     fn expired(&self, segment: &Segment, now: Timestamp) -> Result<bool, LogError> {

@@ -1,0 +1,318 @@
+//! What only a follower does to its log: it takes batches into the segments its leader put them in, cuts a tail that the
+//! leader does not have, and begins anew where the leader's log begins.
+//!
+//! A cut or a new beginning is prepared first, so that the checkpoint written in between vouches for nothing that is about
+//! to go: a crash at any point leaves a log that recovery takes as it is. Bytes that only this node had are kept in a
+//! file beside the segments, durable before they leave the log. When to do any of this is not decided here.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chronik_model::{LeaderEpoch, Offset, Timestamp};
+
+use crate::fs::{File, OpenMode};
+use crate::leader_epoch::History;
+use crate::log::{AppendError, Log, LogError, ReplicateError};
+use crate::producer_state::Producers;
+use crate::reader::Mark;
+use crate::segment::{LOG_SUFFIX, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, remove_if_there};
+
+/// How the name of a file with a cut tail ends: `wal_<partition>_<first offset>.cut`, or `.1.cut` and so on.
+pub(crate) const CUT_SUFFIX: &str = "cut";
+/// How the note at its beginning begins.
+pub(crate) const CUT_HEAD: &str = "chronik-cut 1 ";
+/// Bytes of the note, its line end included.
+pub(crate) const CUT_NOTE_BYTES_MAX: usize = 4096;
+/// Leader epochs named in the note at the most.
+const CUT_EPOCHS_MAX: usize = 64;
+/// Bytes copied at once.
+const COPY_BYTES: usize = 1 << 20;
+
+/// A tail that was cut and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The file that holds it.
+    pub file: PathBuf,
+    /// Its first offset, which is the new log end.
+    pub from: Offset,
+    /// The log end before, exclusive.
+    pub to: Offset,
+    /// Bytes of its batches.
+    pub bytes: u64,
+}
+
+impl Log {
+    /// Base offset of the first segment, at or below the log start.
+    pub fn first_segment(&self) -> Offset {
+        self.shared.view.read().first_segment()
+    }
+
+    /// Base offset of the segment that the log ends in.
+    pub fn active_segment(&self) -> Offset {
+        self.active.base_offset
+    }
+
+    /// Appends a leader's batches as they are, into the leader's segment: as [`Log::append_replicated`], but the next
+    /// segment is begun exactly where the leader began it, and nowhere else.
+    pub fn append_replicated_in(
+        &mut self,
+        segment: Offset,
+        batches: &[u8],
+        leader_epoch: LeaderEpoch,
+        now: Timestamp,
+    ) -> Result<Offset, ReplicateError> {
+        self.online().map_err(AppendError::Offline)?;
+        let checked = self.check_replicated(batches, leader_epoch)?;
+        if !checked.is_empty() {
+            self.continue_in(segment)?;
+        }
+        if let Some((last, _)) = checked.last()
+            && !self.active.can_hold(last.last_offset())
+        {
+            return Err(ReplicateError::Segment { active: self.active.base_offset, found: segment });
+        }
+        for (header, batch) in checked {
+            self.write(&header, [batch, &[]], now)?;
+        }
+        Ok(self.log_end())
+    }
+
+    /// Makes the segment that begins at `segment` the active one.
+    fn continue_in(&mut self, segment: Offset) -> Result<(), ReplicateError> {
+        let active = self.active.base_offset;
+        if active == segment {
+            return Ok(());
+        }
+        if self.log_end() == segment && active < segment {
+            return Ok(self.roll()?);
+        }
+        // A cut can leave an empty segment where the leader still writes to the one before.
+        let before = {
+            let view = self.shared.view.read();
+            view.segments.iter().rev().nth(1).map(Arc::clone)
+        };
+        match before.filter(|before| self.active.size() == 0 && before.base_offset == segment) {
+            Some(before) => Ok(self.drop_empty(before)?),
+            None => Err(ReplicateError::Segment { active, found: segment }),
+        }
+    }
+
+    fn drop_empty(&mut self, before: Arc<Segment>) -> Result<(), AppendError> {
+        let size = before.size();
+        let log_end = self.log_end();
+        let dropped = Arc::clone(&self.active);
+        self.shared.view.write().segments.pop();
+        self.shared.hints.lock().clear();
+        self.recent_ends.clear();
+        let gone = dropped.rename_deleted().and_then(|()| dropped.remove_deleted());
+        gone.map_err(|source| self.io_failed(dropped.path(LOG_SUFFIX), source))?;
+        let unsealed = remove_if_there(before.fs(), &before.path(SUM_SUFFIX));
+        unsealed.map_err(|source| self.io_failed(before.path(SUM_SUFFIX), source))?;
+        self.pending.add(crate::flush::Unsynced::Dir(self.shared.place.dir.clone()));
+        self.active = before;
+        self.active_file = None;
+        self.active_began = None;
+        self.heads_sum = self.sum_heads(size).map_err(|error| {
+            let path = self.active.path(LOG_SUFFIX);
+            self.io_failed(path, io::Error::other(error.to_string()))
+        })?;
+        if self.durable.segment == dropped.base_offset {
+            self.durable = Mark { offset: log_end, segment: self.active.base_offset, position: size };
+            self.durable_heads_sum = self.heads_sum;
+        }
+        Ok(())
+    }
+
+    /// Lowers the durable end and the high watermark to the batch that begins at or holds `to`, and keeps them there until
+    /// [`Log::cut_aside`] or [`Log::reset_to`]: a checkpoint taken now does not vouch for what is about to go. Write one
+    /// before the cut. Returns what will be the log end.
+    pub fn prepare_cut(&mut self, to: Offset) -> Result<Offset, LogError> {
+        self.online().map_err(LogError::Offline)?;
+        let (first, log_end, segment) = {
+            let view = self.shared.view.read();
+            let segment = view.segments.get(view.segment_at(to)).map(Arc::clone);
+            (view.first_segment(), view.log_end, segment.unwrap_or_else(|| Arc::clone(&self.active)))
+        };
+        if to < first || to > log_end {
+            return Err(LogError::OffsetOutOfRange { offset: to, from: first, to: log_end });
+        }
+        let (position, end) = match segment.find(to, segment.size())? {
+            Some(found) => (found.position, found.header.base_offset),
+            None => (segment.size(), to),
+        };
+        self.cut_prepared = true;
+        // A flush that is under way was cut for a log that will not be.
+        self.truncations += 1;
+        if self.durable.offset > end {
+            let file = segment.file().map_err(|error| segment.io(error))?;
+            let sum = crate::scan::sum_heads(&*file, position).map_err(|error| segment.io(error))?;
+            self.durable = Mark { offset: end, segment: segment.base_offset, position };
+            self.durable_heads_sum = sum;
+        }
+        self.lower_high_watermark(end);
+        Ok(end)
+    }
+
+    /// Cuts the log so that it ends at `to`, or at the beginning of the batch that holds it, also below the high
+    /// watermark, after the cut batches were written to a file beside the segments that begins with `reason`. `None` where
+    /// there is nothing to cut. Only a follower whose leader has no such batches does this.
+    pub fn cut_aside(&mut self, to: Offset, reason: &str) -> Result<Option<Cut>, LogError> {
+        let (log_start, log_end) = (self.log_start(), self.log_end());
+        if to < log_start || to > log_end {
+            self.online().map_err(LogError::Offline)?;
+            return Err(LogError::OffsetOutOfRange { offset: to, from: log_start, to: log_end });
+        }
+        let end = self.prepare_cut(to)?;
+        self.cut_prepared = false;
+        if end == log_end {
+            return Ok(None);
+        }
+        let kept = self.keep(end, log_end, reason).map_err(|(file, source)| self.change_failed(file, source))?;
+        self.truncate_to(end)?;
+        Ok(Some(kept))
+    }
+
+    /// Gives up a cut that was prepared: the log stays as it is. The high watermark stays where it was lowered to.
+    pub fn abandon_cut(&mut self) {
+        self.cut_prepared = false;
+    }
+
+    /// Drops everything and begins anew at `base`. With `reason` the batches are copied to a file first, as
+    /// [`Log::cut_aside`] does. Write a checkpoint after a [`Log::prepare_cut`] at the first segment, then call this.
+    pub fn reset_to(&mut self, base: Offset, reason: Option<&str>) -> Result<(), LogError> {
+        self.online().map_err(LogError::Offline)?;
+        if base < Offset::ZERO {
+            return Err(LogError::OffsetOutOfRange { offset: base, from: Offset::ZERO, to: base });
+        }
+        self.prepare_cut(self.first_segment())?;
+        if let Some(reason) = reason {
+            let (first, log_end) = (self.first_segment(), self.log_end());
+            if first < log_end {
+                let kept = self.keep(first, log_end, reason);
+                kept.map_err(|(file, source)| self.change_failed(file, source))?;
+            }
+        }
+        let place = Arc::clone(&self.shared.place);
+        let segments = self.shared.view.read().segments.clone();
+        // The last one first: what a crash leaves is always the beginning of the log.
+        for segment in segments.iter().rev() {
+            let gone = segment.rename_deleted().and_then(|()| segment.remove_deleted());
+            gone.map_err(|source| self.change_failed(segment.path(LOG_SUFFIX), source))?;
+        }
+        for offset in std::mem::take(&mut self.snapshots) {
+            let path = place.path(offset, SNAPSHOT_SUFFIX);
+            remove_if_there(&*place.fs, &path).map_err(|source| self.change_failed(path, source))?;
+        }
+        let created = Segment::create(Arc::clone(&place), base, u64::from(self.config.index_interval_bytes));
+        let (segment, file) = created.map_err(|source| self.change_failed(place.path(base, LOG_SUFFIX), source))?;
+        self.active = Arc::new(segment);
+        self.active_file = Some(file);
+        self.active_began = None;
+        self.heads_sum = 0;
+        self.producers = Producers::default();
+        self.producers_changed = true;
+        self.snapshot_pending = None;
+        self.recent_ends.clear();
+        self.durable = Mark { offset: base, segment: base, position: 0 };
+        self.durable_heads_sum = 0;
+        self.pending.add(crate::flush::Unsynced::Dir(place.dir.clone()));
+        {
+            let mut view = self.shared.view.write();
+            view.segments = vec![Arc::clone(&self.active)];
+            (view.log_start, view.last_stable, view.high_watermark, view.log_end) = (base, base, base, base);
+            view.high_watermark_mark = None;
+            view.epochs = History::default();
+        }
+        self.shared.hints.lock().clear();
+        self.cut_prepared = false;
+        self.write_epochs(&History::default()).map_err(|(file, source)| self.change_failed(file, source))
+    }
+
+    /// The only place where a high watermark moves down: what was below it turned out to be this node's alone.
+    fn lower_high_watermark(&mut self, to: Offset) {
+        self.recent_ends.clear();
+        let mut view = self.shared.view.write();
+        let to = to.max(view.log_start);
+        if to < view.high_watermark {
+            view.high_watermark = to;
+            view.high_watermark_mark = None;
+            view.last_stable = view.last_stable.min(to);
+        }
+    }
+
+    /// Copies everything from `from` on to a file of its own, durably. Bytes are copied as they lie there, damage included.
+    fn keep(&mut self, from: Offset, to: Offset, reason: &str) -> Result<Cut, (PathBuf, io::Error)> {
+        let place = Arc::clone(&self.shared.place);
+        let path = self.free_name(from).map_err(|error| (place.dir.clone(), error))?;
+        let note = self.note(from, to, reason);
+        let failed = |error| (path.clone(), error);
+        let file = place.fs.open(&path, OpenMode::Truncate).map_err(failed)?;
+        file.write_all_at(note.as_bytes(), 0).map_err(failed)?;
+        let start = note.len() as u64;
+        let mut end = start;
+        let (number, segments) = {
+            let view = self.shared.view.read();
+            (view.segment_at(from), view.segments.clone())
+        };
+        for segment in segments.iter().skip(number) {
+            let position = if segment.base_offset >= from {
+                0
+            } else {
+                let found = segment.find(from, segment.size());
+                let found = found.map_err(|error| (path.clone(), io::Error::other(error.to_string())))?;
+                found.map_or(segment.size(), |found| found.position)
+            };
+            let source = segment.file().map_err(|error| (segment.path(LOG_SUFFIX), error))?;
+            end = copy(&*source, position, segment.size(), &*file, end).map_err(failed)?;
+        }
+        file.sync_data().map_err(failed)?;
+        place.fs.sync_dir(&place.dir).map_err(failed)?;
+        Ok(Cut { file: path, from, to, bytes: end - start })
+    }
+
+    fn free_name(&self, from: Offset) -> io::Result<PathBuf> {
+        let place = &self.shared.place;
+        let mut path = place.path(from, CUT_SUFFIX);
+        let mut number = 0;
+        while place.fs.exists(&path)? {
+            number += 1;
+            path = place.path(from, &format!("{number}.{CUT_SUFFIX}"));
+        }
+        Ok(path)
+    }
+
+    /// One line that names what follows it.
+    fn note(&self, from: Offset, to: Offset, reason: &str) -> String {
+        let tp = &self.shared.tp;
+        let mut note =
+            format!("{CUT_HEAD}topic={} partition={} from={from} to={to} leader-epochs=", tp.topic, tp.partition);
+        let epochs = self.leader_epochs();
+        let first = epochs.entries().partition_point(|entry| entry.1 <= from).saturating_sub(1);
+        for (number, (leader_epoch, start)) in epochs.entries().iter().skip(first).take(CUT_EPOCHS_MAX).enumerate() {
+            let comma = if number == 0 { "" } else { "," };
+            let _ = write!(note, "{comma}{leader_epoch}:{}", (*start).max(from));
+        }
+        let _ = write!(note, " reason=");
+        let room = CUT_NOTE_BYTES_MAX - 1;
+        note.extend(reason.chars().filter(|c| !c.is_control()).take(room.saturating_sub(note.len()) / 4));
+        note.push('\n');
+        note
+    }
+}
+
+/// Copies `[from, to)` of one file behind `at` of another; returns where that ends.
+fn copy(source: &dyn File, from: u64, to: u64, target: &dyn File, at: u64) -> io::Result<u64> {
+    let mut buf = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or(COPY_BYTES).min(COPY_BYTES)];
+    let (mut position, mut at) = (from, at);
+    while position < to {
+        let count = usize::try_from(to - position).unwrap_or(COPY_BYTES).min(buf.len());
+        let Some(part) = buf.get_mut(..count) else { break };
+        source.read_exact_at(part, position)?;
+        target.write_all_at(part, at)?;
+        position += count as u64;
+        at += count as u64;
+    }
+    Ok(at)
+}
