@@ -6,6 +6,7 @@ use chronik_log::{AppendError, LogError, ReadError};
 use chronik_metadata::{ControllerError, RuleError};
 use chronik_model::LeaderEpoch;
 use chronik_record::{InvalidBatch, InvalidKind};
+use chronik_replication::{ProduceError, Unacknowledged};
 use chronik_wire::ErrorCode;
 
 /// A batch that failed validation.
@@ -21,7 +22,7 @@ pub(crate) fn invalid_batch(invalid: &InvalidBatch) -> ErrorCode {
 }
 
 /// An append that the log refused.
-pub(crate) fn append(error: &AppendError) -> ErrorCode {
+fn append(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
@@ -34,9 +35,27 @@ pub(crate) fn append(error: &AppendError) -> ErrorCode {
     }
 }
 
+/// A batch that the replica refused. Clients retry elsewhere, or once more replicas are in sync.
+pub(crate) fn produce(error: &ProduceError) -> ErrorCode {
+    match error {
+        ProduceError::NotLeader => ErrorCode::NotLeaderOrFollower,
+        ProduceError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
+        ProduceError::Append(error) => append(error),
+    }
+}
+
+/// An append that was accepted and will not be acknowledged.
+pub(crate) fn unacknowledged(cause: Unacknowledged) -> ErrorCode {
+    match cause {
+        Unacknowledged::Offline => ErrorCode::KafkaStorageError,
+        Unacknowledged::Closed | Unacknowledged::NotLeader => ErrorCode::NotLeaderOrFollower,
+        Unacknowledged::NotEnoughReplicas => ErrorCode::NotEnoughReplicasAfterAppend,
+    }
+}
+
 /// Whether an append failed for the disk's sake rather than the producer's.
-pub(crate) fn is_storage(error: &AppendError) -> bool {
-    append(error) == ErrorCode::KafkaStorageError
+pub(crate) fn is_storage(error: &ProduceError) -> bool {
+    produce(error) == ErrorCode::KafkaStorageError
 }
 
 /// A read that the log refused.

@@ -12,9 +12,12 @@
 #![warn(missing_docs)]
 
 mod ack;
+mod follower;
 pub mod frame;
+pub mod isr;
 pub mod link;
 pub mod message;
 mod replica;
 
-pub use replica::{Durability, Effect, Replica, Unacknowledged};
+pub use follower::FollowError;
+pub use replica::{Acks, Durability, Effect, Mode, Position, ProduceError, Replica, Settings, Unacknowledged};

@@ -10,7 +10,6 @@ use chronik_log::Appended;
 use chronik_model::{Timestamp, TopicId};
 use chronik_net::MemoryPermit;
 use chronik_record::ProducePolicy;
-use chronik_replication::Unacknowledged;
 use chronik_wire::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use chronik_wire::messages::{ProduceRequest, ProduceResponse};
 use chronik_wire::produce::{Partition as ProducedPartition, ProduceRequestView, Topic};
@@ -95,8 +94,7 @@ pub(super) fn start(mut call: Call, permit: MemoryPermit) -> Result<Started, Dec
 async fn commit_by(deadline: Instant, committed: Committed) -> Result<(), ErrorCode> {
     match timeout_at(deadline, committed.wait()).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(Unacknowledged::Offline)) => Err(ErrorCode::KafkaStorageError),
-        Ok(Err(Unacknowledged::Closed)) => Err(ErrorCode::NotLeaderOrFollower),
+        Ok(Err(cause)) => Err(error_code::unacknowledged(cause)),
         Err(_) => Err(ErrorCode::RequestTimedOut),
     }
 }
@@ -146,7 +144,7 @@ fn append(
         if error_code::is_storage(&error) {
             tracing::error!(partition = %target.name(), %error, "append failed, the partition is offline");
         }
-        Failure { code: error_code::append(&error), message: Some(error.to_string()) }
+        Failure { code: error_code::produce(&error), message: Some(error.to_string()) }
     })?;
     if !appended.0.duplicate {
         topic_metrics.batch_appended(batch.header().records_count, batch.bytes().len());

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use chronik_log::{AppendError, Appended, Checkpoint, FlushJob, Log, LogError, LogReader};
+use chronik_log::{Appended, Checkpoint, FlushJob, Log, LogError, LogReader};
 use chronik_model::{LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicPartition};
 use chronik_record::ProducedBatch;
-use chronik_replication::{Effect, Replica, Unacknowledged};
+use chronik_replication::{Acks, Effect, ProduceError, Replica, Unacknowledged};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -102,9 +102,10 @@ impl Partition {
         batch: &ProducedBatch,
         now: Timestamp,
         wait: bool,
-    ) -> Result<(Appended, Committed), AppendError> {
+    ) -> Result<(Appended, Committed), ProduceError> {
         self.owned(|owned| {
-            let appended = owned.replica.append(batch, now, &mut owned.effects)?;
+            let acks = if wait { Acks::All } else { Acks::Leader };
+            let appended = owned.replica.append(batch, acks, now, &mut owned.effects)?;
             let committed = if wait { owned.await_committed(appended.next_offset) } else { Committed::Now };
             Ok((appended, committed))
         })
@@ -174,6 +175,8 @@ impl Partition {
                 Effect::Acknowledged(token) => drop(token.send(Ok(()))),
                 Effect::Refused(token, cause) => drop(token.send(Err(cause))),
                 Effect::HighWatermarkMoved(_) => self.waiters.wake(),
+                // A replica that leads alone has no followers to count, and cuts nothing.
+                Effect::AlterIsr(_) | Effect::TailCut(_) => {}
                 Effect::FlushWanted => {
                     if !self.flush_queued.swap(true, Ordering::SeqCst) {
                         self.flush_queue.push(Arc::clone(self));

@@ -168,9 +168,7 @@ pub(super) fn decode(kind: Kind, head: &Bytes, payload: Bytes) -> Result<Frame, 
             nonce: reader.array("nonce")?,
             advertised: reader.text(ADDRESS_BYTES_MAX, "advertised address")?,
         }),
-        Kind::Challenge => {
-            Frame::Challenge(Challenge { nonce: reader.array("nonce")?, proof: reader.array("proof")? })
-        }
+        Kind::Challenge => Frame::Challenge(Challenge { nonce: reader.array("nonce")?, proof: reader.array("proof")? }),
         Kind::Proof => Frame::Proof(reader.array("proof")?),
         Kind::HelloAck => Frame::HelloAck(HelloAck {
             version: reader.u8("version")?,

@@ -104,8 +104,7 @@ impl Clock {
     /// When to be called back: the next heartbeat once the handshake is complete, else its end.
     pub(super) fn deadline(&self, open: bool) -> Instant {
         let silence = self.heard + self.timing.silence;
-        let other =
-            if open { self.beat + self.timing.heartbeat } else { self.connected + self.timing.handshake };
+        let other = if open { self.beat + self.timing.heartbeat } else { self.connected + self.timing.handshake };
         silence.min(other)
     }
 }

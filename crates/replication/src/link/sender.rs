@@ -7,14 +7,14 @@
 
 use std::sync::Arc;
 
-use chronik_log::LogSlice;
+use chronik_log::{LogReader, LogSlice, ReadError, ReplicaSlice};
 use chronik_model::{LeaderEpoch, NodeId, Offset, Uuid};
 
 use super::{Pulse, Reason, Secret, Time, Timing};
 use crate::frame;
 use crate::message::{
-    AppendHead, EpochHistory, Fenced, Frame, Generation, JournalPosition, MetadataDelta, MetadataSnapshot,
-    NONCE_BYTES, ResetCause, Tail, TopicIdPartition,
+    AppendHead, EpochHistory, Fenced, Frame, Generation, JournalPosition, MetadataDelta, MetadataSnapshot, NONCE_BYTES,
+    ResetCause, Tail, TopicIdPartition,
 };
 
 /// What a sender is from its construction on.
@@ -85,25 +85,35 @@ pub struct Bounds {
     pub end: Offset,
 }
 
-/// A region that was read, all of one segment and from the asked offset on.
-#[derive(Clone, Debug)]
-pub struct Region {
-    /// Where the bytes are.
-    pub slice: LogSlice,
-}
-
 /// Why a region could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadFailure {
     /// Retention removed the offset.
-    BelowLogStart {
-        /// Log start, inclusive.
-        log_start: Offset,
-        /// Base offset of the first segment.
+    Removed {
+        /// Base offset of the first segment still there.
         first_segment: Offset,
     },
     /// The range is damaged, the log offline, or the disk failed. The partition is tried again later.
     Unreadable(Arc<str>),
+}
+
+/// Carries out an [`Effect::Read`].
+///
+/// # Errors
+/// The range is not there, or cannot be read.
+pub fn read(reader: &LogReader, from: Offset, end: Offset, bytes_max: usize) -> Result<ReplicaSlice, ReadFailure> {
+    reader.read_replica(from, end, bytes_max).map_err(|error| match error {
+        ReadError::OutOfRange { log_start, .. } if from < log_start => {
+            ReadFailure::Removed { first_segment: log_start }
+        }
+        error => ReadFailure::Unreadable(error.to_string().into()),
+    })
+}
+
+/// Carries out an [`Effect::CompareTail`]. What cannot be read is not the same.
+pub fn compare_tail(reader: &LogReader, end: Offset, tail: Tail) -> bool {
+    let found = reader.batch_before(end).ok().flatten();
+    found.is_some_and(|header| header.base_offset == tail.base && header.crc == tail.crc)
 }
 
 /// What a sender is told.
@@ -151,8 +161,8 @@ pub enum Input {
         id: TopicIdPartition,
         /// The offset that was asked for.
         from: Offset,
-        /// What was found.
-        outcome: Result<Region, ReadFailure>,
+        /// What was found, from that offset on; see [`read`].
+        outcome: Result<ReplicaSlice, ReadFailure>,
     },
     /// The answer to [`Effect::CompareTail`].
     TailCompared {
@@ -214,6 +224,8 @@ pub enum Effect {
         id: TopicIdPartition,
         /// The first offset, which begins a batch.
         from: Offset,
+        /// How far, exclusive.
+        end: Offset,
         /// Bytes at the most, unless the first batch alone is larger.
         bytes_max: usize,
     },
