@@ -83,6 +83,9 @@ pub enum AppendError {
         /// Log end, exclusive.
         log_end: Offset,
     },
+    /// The log's topic is deleted, or its owner stops.
+    #[error("the log is closed")]
+    Closed,
     /// The log went offline earlier.
     #[error("the log is offline: {0}")]
     Offline(Arc<str>),
@@ -99,7 +102,7 @@ pub enum AppendError {
 impl AppendError {
     /// Whether the same batch may succeed later on this or another leader.
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Offline(_) | Self::Io { .. } | Self::StaleLeaderEpoch { .. })
+        matches!(self, Self::Closed | Self::Offline(_) | Self::Io { .. } | Self::StaleLeaderEpoch { .. })
     }
 }
 
@@ -237,7 +240,7 @@ impl Log {
                 return Err(failed(&path, io::ErrorKind::AlreadyExists.into()));
             }
         }
-        let place = Arc::new(Place { fs, dir: dir.clone(), partition: tp.partition.get() });
+        let place = Arc::new(Place::new(fs, dir.clone(), tp.partition.get()));
         let (segment, _) = Segment::create(Arc::clone(&place), Offset::ZERO, u64::from(config.index_interval_bytes))
             .map_err(|error| failed(&place.path(Offset::ZERO, LOG_SUFFIX), error))?;
         let active = Arc::new(segment);
@@ -726,6 +729,13 @@ impl Log {
             self.failed = Some(error.to_string().into());
             self.shared.view.write().offline = true;
         }
+    }
+
+    /// Ends the log for good, because its files are about to be removed and those of another log may come to lie where
+    /// they did: no call opens, writes, renames or removes anything from now on. Stopping is [`Log::close_cleanly`].
+    pub fn give_up(&mut self) {
+        self.shared.place.give_up();
+        self.fail(&io::Error::other("its files are being removed"));
     }
 
     pub(crate) fn online(&self) -> Result<(), Arc<str>> {

@@ -263,6 +263,8 @@ impl LogReader {
                 // The segment was deleted meanwhile: the view says so now.
                 Err(ReadError::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && self.bounds().log_start > log_start => {}
+                // The log was given up meanwhile, and its files with it.
+                Err(ReadError::Io { .. }) if self.shared.view.read().offline => return Err(ReadError::Offline),
                 Err(error) => return Err(error),
             }
         }

@@ -109,7 +109,7 @@ impl Log {
         clean: bool,
         now: Timestamp,
     ) -> Result<(Self, Recovered), RecoveryError> {
-        let place = Arc::new(Place { fs, dir, partition: tp.partition.get() });
+        let place = Arc::new(Place::new(fs, dir, tp.partition.get()));
         let mut recovery = Recovery {
             place,
             config,

@@ -13,7 +13,7 @@ use chronik_record::{BatchHeader, Caps, HEADER_BYTES};
 use parking_lot::{Mutex, RwLock};
 
 use crate::damage::{self, Damage};
-use crate::fs::{File, Fs, OpenMode};
+use crate::fs::{Fence, File, Fs, OpenMode};
 use crate::index::{OffsetEntry, OffsetTable, TimeEntry, TimeTable};
 use crate::reader::ReadError;
 use crate::scan::{HEADER_WINDOW_BYTES, Reason, Window};
@@ -37,9 +37,21 @@ pub(crate) struct Place {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) dir: PathBuf,
     pub(crate) partition: i32,
+    /// What `fs` goes through.
+    fence: Arc<Fence>,
 }
 
 impl Place {
+    pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, partition: i32) -> Self {
+        let fence = Arc::new(Fence::new(fs));
+        Self { fs: Arc::<Fence>::clone(&fence), dir, partition, fence }
+    }
+
+    /// Gives the files up: nothing is opened or changed through this place any more.
+    pub(crate) fn give_up(&self) {
+        self.fence.close();
+    }
+
     pub(crate) fn path(&self, base_offset: Offset, suffix: &str) -> PathBuf {
         self.dir.join(format!("wal_{}_{}.{}", self.partition, base_offset, suffix))
     }

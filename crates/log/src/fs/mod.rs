@@ -10,8 +10,11 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+mod fence;
 mod mem;
 mod real;
+
+pub(crate) use fence::Fence;
 
 pub use mem::{Fault, MemFs};
 pub use real::RealFs;
