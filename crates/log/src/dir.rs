@@ -5,6 +5,7 @@
 //! DATA/meta.properties               format version, cluster id, node id
 //! DATA/checkpoint, DATA/clean-stop   see `checkpoint`
 //! DATA/metadata/                     the controller's log
+//! DATA/wal/<topic>/topic-id          whose directory it is, see `topic_id`
 //! DATA/wal/<topic>/<partition>/      a partition's log
 //! DATA/wal/deleted~<topic id>         leftovers of a deletion, removed at start
 //! ```
@@ -19,6 +20,7 @@ use chronik_model::{NodeId, TopicId, TopicPartition, Uuid};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::fs::{Durability, File, Fs, read_small_file, replace_file};
+use crate::topic_id;
 
 /// The format this code reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -197,6 +199,20 @@ impl DataDir {
     /// Where a partition's log lies.
     pub fn partition_dir(&self, tp: &TopicPartition) -> PathBuf {
         self.topic_dir(&tp.topic).join(tp.partition.to_string())
+    }
+
+    /// Whose files lie in the directory of a topic's name; `None` where there is none, or it does not say.
+    pub fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, DirError> {
+        let dir = self.topic_dir(topic);
+        topic_id::read(&*self.fs, &dir).map_err(|source| self.error(&dir.join(topic_id::FILE), "read", source))
+    }
+
+    /// Makes a topic's directory where there is none, and says in it whose it is. Durable with the next
+    /// [`DataDir::sync_all`].
+    pub fn write_topic_id(&self, topic: &str, id: TopicId) -> Result<(), DirError> {
+        let dir = self.topic_dir(topic);
+        self.fs.create_dir_all(&dir).map_err(|source| self.error(&dir, "created", source))?;
+        topic_id::write(&*self.fs, &dir, id).map_err(|source| self.error(&dir.join(topic_id::FILE), "written", source))
     }
 
     /// The partitions that have a directory, leftovers of deletions not counted.

@@ -755,7 +755,7 @@ impl Log {
     // ---- checkpoint -----------------------------------------------------------------------------------------------
 
     /// What the next recovery may rely on. Derived files are brought up to date on the way; the result counts only once it
-    /// is written with [`crate::checkpoint::write`].
+    /// is written with [`crate::checkpoint::write`]. Whose log it is, only the caller knows.
     pub fn checkpoint(&mut self) -> Result<Checkpoint, LogError> {
         self.online().map_err(LogError::Offline)?;
         self.active.spill(false).map_err(|source| self.change_failed(self.active.path(INDEX_SUFFIX), source))?;
@@ -771,6 +771,7 @@ impl Log {
         let snapshot = self.snapshots.iter().rev().find(|offset| **offset <= self.durable.offset).copied();
         let view = self.shared.view.read();
         Ok(Checkpoint {
+            topic_id: None,
             log_start: view.log_start,
             recovery_point: self.durable.offset,
             high_watermark: view.high_watermark,
