@@ -17,6 +17,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use chronik_model::{NodeId, TopicId, TopicPartition, Uuid};
+use parking_lot::Mutex;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::fs::{Durability, File, Fs, read_small_file, replace_file};
@@ -90,6 +91,8 @@ pub struct DataDir {
     created: bool,
     /// Held for the lock, and for syncs of the file system: opened before anything is written.
     lock: Arc<dyn File>,
+    /// What the first sync of the file system that failed said.
+    sync_failed: Mutex<Option<String>>,
 }
 
 impl DataDir {
@@ -130,7 +133,7 @@ impl DataDir {
             fs.create_dir_all(&dir).map_err(io_error(&dir, "created"))?;
         }
         fs.sync_dir(&root).map_err(io_error(&root, "synced"))?;
-        Ok(Self { fs, root, cluster_id, node_id, created, lock })
+        Ok(Self { fs, root, cluster_id, node_id, created, lock, sync_failed: Mutex::new(None) })
     }
 
     fn read_identity(fs: &dyn Fs, root: &Path, wanted: NodeId) -> Result<Option<Uuid>, DirError> {
@@ -318,9 +321,18 @@ impl DataDir {
     }
 
     /// Makes everything in the directory durable, with all else on its file system. A failed write-back since the
-    /// directory was opened is an error.
+    /// directory was opened is an error, and stays one: the system tells it once, to whoever asks first, and which bytes
+    /// were lost it does not tell. So nothing may count on a sync of the whole file system any more.
     pub fn sync_all(&self) -> Result<(), DirError> {
-        self.lock.sync_file_system().map_err(|source| self.error(&self.root, "synced", source))
+        let mut failed = self.sync_failed.lock();
+        let outcome = match &*failed {
+            Some(first) => Err(io::Error::other(format!("an earlier sync failed: {first}"))),
+            None => self.lock.sync_file_system(),
+        };
+        outcome.map_err(|source| {
+            failed.get_or_insert_with(|| source.to_string());
+            self.error(&self.root, "synced", source)
+        })
     }
 }
 

@@ -351,7 +351,7 @@ impl ReplicaHost {
     pub(crate) fn write_checkpoint(&self) -> Result<(), DirError> {
         let mut on_file = self.checkpoints.lock();
         let covered = self.metrics.uncheckpointed_bytes();
-        flusher::flush(&self.all().into(), &self.dir);
+        self.flush_queue.round().flush(&self.all().into(), &self.dir);
         self.replace_checkpoints(&mut on_file, |partition| {
             let checkpoint = partition.checkpoint();
             checkpoint.map_err(|error| tracing::debug!(partition = %partition.name(), %error, "checkpoint stays")).ok()
@@ -393,7 +393,9 @@ impl ReplicaHost {
     pub fn close_all(&self) -> Result<(), CloseError> {
         let mut on_file = self.checkpoints.lock();
         let mut failed = None;
-        flusher::flush(&self.all().into(), &self.dir);
+        // Closing a log syncs it as well.
+        let mut round = self.flush_queue.round();
+        round.flush(&self.all().into(), &self.dir);
         let written = self.replace_checkpoints(&mut on_file, |partition| {
             let closed = partition.with_log(|log| log.close_cleanly());
             partition.close();
@@ -404,6 +406,7 @@ impl ReplicaHost {
                 })
                 .ok()
         });
+        drop(round);
         self.flush_queue.stop();
         written?;
         if let Some(error) = failed {
