@@ -21,6 +21,9 @@ pub(crate) const HEADER_WINDOW_BYTES: usize = 4096;
 /// How many bytes the search after one damaged place checks against candidates' checksums before it gives up. The search
 /// reads every byte anyway; this bounds what bytes made to look like headers can cost.
 const RESYNC_CRC_BYTES_MAX: u64 = 1 << 30;
+/// How many records a byte of a batch stands for at the most. Uncompressed ones take seven bytes each; a compressed batch
+/// that claims more than this is refused when it is produced.
+pub(crate) const RECORDS_PER_BYTE_MAX: u64 = 1024;
 
 /// What is wrong with the bytes at a position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,12 +165,16 @@ pub(crate) fn resync(
     expected: Offset,
     leader_epoch: LeaderEpoch,
 ) -> io::Result<Resync> {
-    let search = Search { damaged, expected, leader_epoch };
+    let mut search = Search { damaged, expected, leader_epoch, next: None };
     let mut spent: u64 = 0;
-    if let Ok(header) = window.header_at(damaged)?
-        && let Some(found) = search.accept(window, damaged + header.size_bytes() as u64, &mut spent)?
-    {
-        return Ok(found);
+    if let Ok(header) = window.header_at(damaged)? {
+        // The header may be sound and only the records behind it damaged: then it says how many there were.
+        let count = i64::from(header.last_offset_delta).saturating_add(1);
+        search.next = expected.checked_add(count);
+        if let Some(found) = search.accept(window, damaged + header.size_bytes() as u64, &mut spent)? {
+            return Ok(found);
+        }
+        search.next = None;
     }
     let mut position = damaged + 1;
     while position + HEADER_BYTES as u64 <= window.end() {
@@ -195,6 +202,8 @@ struct Search {
     damaged: u64,
     expected: Offset,
     leader_epoch: LeaderEpoch,
+    /// The offset that follows by what the damaged batch says of itself.
+    next: Option<Offset>,
 }
 
 impl Search {
@@ -218,12 +227,14 @@ impl Search {
         Ok(Some(Resync::Found { position, header }))
     }
 
-    /// The header at a position if its offset can be reached with the bytes between, of which every record takes one, and
-    /// its leader epoch is not older.
+    /// The header at a position if its offset is the one that follows, or can be reached with the records that the bytes
+    /// between can stand for, and its leader epoch is not older.
     fn plausible(&self, window: &mut Window<'_>, position: u64) -> io::Result<Option<BatchHeader>> {
+        let records_max = position.saturating_sub(self.damaged).saturating_mul(RECORDS_PER_BYTE_MAX);
         Ok(window.header_at(position)?.ok().filter(|header| {
             header.base_offset > self.expected
-                && header.base_offset.distance_from(self.expected) <= position - self.damaged
+                && (Some(header.base_offset) == self.next
+                    || header.base_offset.distance_from(self.expected) <= records_max)
                 && header.partition_leader_epoch >= self.leader_epoch
         }))
     }
