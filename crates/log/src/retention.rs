@@ -10,7 +10,8 @@ use std::sync::Arc;
 use chronik_model::{Offset, Timestamp};
 
 use crate::log::{AppendError, Log, LogError};
-use crate::segment::{LOG_SUFFIX, Segment};
+use crate::reader::ReadError;
+use crate::segment::{LOG_SUFFIX, Segment, Stamp};
 
 /// A segment that was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,15 +84,16 @@ impl Log {
         let Some(retention) = self.config.retention_ms.filter(|_| self.config.delete_on_retention) else {
             return Ok(false);
         };
-        let newest = match segment.newest() {
-            Ok(newest) => newest,
-            Err(crate::ReadError::Damaged(_)) => None,
-            Err(error) => return Err(error.into()),
+        let is_old = |newest: Result<Option<Stamp>, ReadError>| match newest {
+            Ok(newest) => Ok(newest.filter(|newest| newest.timestamp_ms >= 0).is_some_and(|newest| {
+                let age_ms = i128::from(now.millis()) - i128::from(newest.timestamp_ms);
+                age_ms > i128::try_from(retention.as_millis()).unwrap_or(i128::MAX)
+            })),
+            Err(ReadError::Damaged(_)) => Ok(false),
+            Err(error) => Err(error),
         };
-        Ok(newest.filter(|newest| newest.timestamp_ms >= 0).is_some_and(|newest| {
-            let age_ms = i128::from(now.millis()) - i128::from(newest.timestamp_ms);
-            age_ms > i128::try_from(retention.as_millis()).unwrap_or(i128::MAX)
-        }))
+        // The second look may read the whole segment, so only the first makes it worth while.
+        Ok(is_old(segment.newest())? && is_old(segment.newest_of_all())?)
     }
 
     fn remove_first(&mut self, count: usize) -> Result<Vec<DeletedSegment>, LogError> {
