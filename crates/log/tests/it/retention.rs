@@ -162,3 +162,40 @@ fn a_time_index_that_a_power_cut_left_short_makes_nothing_older_than_it_is() {
         }
     }
 }
+
+#[test]
+fn a_reader_beside_retention_is_never_sent_past_records_that_are_there() {
+    let config = LogConfig { segment_bytes: 300, ..small() };
+    let fs = disk();
+    let mut log = create(&fs, config);
+    (0..40).for_each(|tag| {
+        append(&mut log, tag, 2);
+    });
+    log.set_high_watermark(log.log_end());
+    let reader = log.reader();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                    let from = reader.bounds().log_start;
+                    reader.bytes_available(from, chronik_log::ReadBound::HighWatermark);
+                    match reader.read(from, chronik_log::ReadBound::HighWatermark, 1, true) {
+                        Ok(slice) => assert!(slice.base_offset <= from, "{from}: sent to {}", slice.base_offset),
+                        Err(chronik_log::ReadError::OutOfRange { .. }) => {}
+                        Err(error) => panic!("{from}: {error}"),
+                    }
+                }
+            });
+        }
+        for round in 0..300 {
+            (0..12).for_each(|tag| {
+                append(&mut log, tag, 2);
+            });
+            log.set_high_watermark(log.log_end());
+            log.delete_records_before(o((round + 1) * 24)).unwrap();
+            log.apply_retention(at(0)).unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+}
