@@ -291,11 +291,12 @@ impl LogReader {
         let hint = self.shared.hints.lock().get(from).filter(|mark| mark.segment == segment.base_offset);
         let hinted = hint.and_then(|mark| {
             let header = segment.header_at(&*file, mark.position, part.size).ok()?;
-            (header.base_offset == from).then_some((mark.position, header))
+            let usable = header.base_offset == from && segment.damage_at(mark.position).is_none();
+            usable.then_some((mark.position, header))
         });
         let (position, header) = match hinted {
             Some(found) => found,
-            None => match segment.find(from, part.size)? {
+            None => match segment.find_all(from, part.next_base, part.size)? {
                 Some(found) => (found.position, found.header),
                 None => return Ok(None),
             },
@@ -467,9 +468,10 @@ impl LogReader {
         self.shared.view.read().epochs.epoch_of(offset)
     }
 
-    /// Every known damaged range.
+    /// Every known damaged range; what is only lost is not among them.
     pub fn damage(&self) -> Vec<Damage> {
-        self.shared.view.read().segments.iter().flat_map(|segment| segment.damage()).collect()
+        let view = self.shared.view.read();
+        view.segments.iter().flat_map(|segment| segment.damage()).filter(|damage| !damage.is_lost()).collect()
     }
 }
 

@@ -14,6 +14,8 @@ use crate::fs::{File, read_full_at};
 const CRC_FIELD_END: u64 = 21;
 /// The unit a disk writes whole.
 const SECTOR_BYTES: u64 = 512;
+/// The smallest unit that the page cache writes.
+const PAGE_BYTES: u64 = HEADER_WINDOW_BYTES as u64;
 /// Bytes read at once when every byte is needed.
 pub(crate) const SCAN_WINDOW_BYTES: usize = 1 << 20;
 /// Bytes read at once when only headers are needed.
@@ -60,6 +62,9 @@ pub enum Reason {
     /// The segment holds offsets that the one before it holds as well; it was set aside.
     #[error("offsets overlap with the segment before; set aside")]
     Overlap,
+    /// The power went before these bytes were synced, and nothing waited for them to be: reads pass over their offsets.
+    #[error("not synced when the power went")]
+    Lost,
     /// Found damaged earlier.
     #[error("found damaged earlier")]
     KnownDamage,
@@ -125,6 +130,19 @@ impl<'a> Window<'a> {
     pub(crate) fn crc_is_valid(&mut self, position: u64, header: &BatchHeader) -> io::Result<bool> {
         let end = position + header.size_bytes() as u64;
         Ok(self.crc(0, position + CRC_FIELD_END, end)? == Some(header.crc))
+    }
+
+    /// Whether a whole page of a range is zero, as one is that never reached the disk.
+    pub(crate) fn has_hole(&mut self, from: u64, to: u64) -> io::Result<bool> {
+        let mut page = from.next_multiple_of(PAGE_BYTES);
+        while page + PAGE_BYTES <= to {
+            let bytes = self.bytes_at(page, HEADER_WINDOW_BYTES)?;
+            if bytes.get(..HEADER_WINDOW_BYTES).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0)) {
+                return Ok(true);
+            }
+            page += PAGE_BYTES;
+        }
+        Ok(false)
     }
 
     /// CRC-32C of a range, chained onto `crc`; `None` where the file ends before.

@@ -375,11 +375,38 @@ impl Segment {
             found.is_none()
         })?;
         if found.is_none_or(|found| found.header.base_offset > target)
-            && let Some(damage) = self.damage_holding(target)
+            && let Some(damage) = self.damage_holding(target).filter(|damage| !damage.is_lost())
         {
             return Err(ReadError::Damaged(damage));
         }
         Ok(found)
+    }
+
+    /// The batch that holds `target`, or the first one behind it where the offsets between are only lost. `next_base` is
+    /// where the next segment begins: offsets before it are this one's, and where they are not there they were taken away.
+    pub(crate) fn find_all(
+        &self,
+        target: Offset,
+        next_base: Option<Offset>,
+        limit: u64,
+    ) -> Result<Option<Found>, ReadError> {
+        let mut target = target.max(self.base_offset);
+        loop {
+            let found = self.find(target, limit)?;
+            if next_base.is_some_and(|next| next <= target)
+                || found.is_some_and(|found| found.header.base_offset <= target)
+            {
+                return Ok(found);
+            }
+            if let Some(lost) = self.damage_holding(target) {
+                target = lost.offset_end.max(target.next());
+                continue;
+            }
+            let Some(offset_end) = found.map(|found| found.header.base_offset).or(next_base) else { return Ok(None) };
+            let position = found.map_or(limit, |found| found.position);
+            let damage = self.damage_here(position, Reason::Missing);
+            return Err(ReadError::Damaged(Damage { offset: target, offset_end, ..damage }));
+        }
     }
 
     fn damage_holding(&self, offset: Offset) -> Option<Damage> {

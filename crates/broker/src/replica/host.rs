@@ -285,6 +285,12 @@ impl ReplicaHost {
                         "torn tail cut: the last write before the crash was not complete"
                     );
                 }
+                for lost in &recovered.lost {
+                    tracing::warn!(
+                        partition = %name, lost = ?lost,
+                        "records were not synced when the power went, consumers pass over their offsets"
+                    );
+                }
                 for damage in &recovered.damage {
                     tracing::error!(partition = %name, damage = ?damage, "log is damaged, the range is not served");
                 }
