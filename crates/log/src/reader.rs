@@ -534,6 +534,10 @@ impl File for Nothing {
         Ok(())
     }
 
+    fn drop_cached(&self, _from: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -343,6 +343,8 @@ impl Recovery {
             }
             let path = segment.path(LOG_SUFFIX);
             let file = self.io(&path, segment.file())?;
+            // What counts is on the disk. The process before this one may have ended because a sync failed.
+            self.io(&path, file.drop_cached(at.position))?;
             self.pending.add(Unsynced::Path(path.clone()));
             if at.position == 0 {
                 segment.restart_tables();

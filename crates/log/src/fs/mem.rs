@@ -562,6 +562,11 @@ impl File for MemFile {
         }
     }
 
+    fn drop_cached(&self, _from: u64) -> io::Result<()> {
+        self.sync_data()?;
+        self.with(|file| file.bytes = file.durable.clone())
+    }
+
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -51,6 +51,9 @@ impl File for WatchedFile {
     fn sync_file_system(&self) -> io::Result<()> {
         self.0.sync_file_system()
     }
+    fn drop_cached(&self, from: u64) -> io::Result<()> {
+        self.0.drop_cached(from)
+    }
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.0.as_fd()
     }
