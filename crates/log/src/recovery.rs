@@ -236,7 +236,7 @@ impl Recovery {
         }
         self.finish_epochs(log_start, log_end)?;
         self.drop_snapshots_behind(log_end)?;
-        if from.is_none() && self.snapshots.last().is_some_and(|snapshot| *snapshot > start.offset) {
+        if self.snapshots.last().is_some_and(|snapshot| *snapshot > start.offset) {
             // A snapshot knows producers whose batches are gone, which the scan of what is left does not.
             self.producers = producers_at(&self.place, &self.segments, &mut self.snapshots, log_end)?;
         }
