@@ -42,6 +42,7 @@ struct State {
     calls: u64,
     fault: Option<(u64, Fault)>,
     powered_off: bool,
+    out_of_files: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,11 @@ impl MemFs {
     pub fn fail_at(&self, call: u64, fault: Fault) {
         let mut state = self.state.lock();
         state.fault = Some((state.calls + call, fault));
+    }
+
+    /// Lets every call fail that needs a descriptor, or no more. Open files go on working.
+    pub fn set_out_of_files(&self, out_of_files: bool) {
+        self.state.lock().out_of_files = out_of_files;
     }
 
     /// How many changing calls were made so far.
@@ -177,6 +183,10 @@ impl State {
             }
             _ => None,
         }
+    }
+
+    fn descriptor(&self) -> io::Result<()> {
+        if self.out_of_files { Err(io::Error::from_raw_os_error(24)) } else { Ok(()) }
     }
 
     fn change(&mut self) -> io::Result<()> {
@@ -343,6 +353,7 @@ impl FileState {
 impl Fs for MemFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut state = self.state.lock();
+        state.descriptor()?;
         if state.powered_off {
             return Err(error_of(Fault::PowerCut));
         }
@@ -436,6 +447,7 @@ impl Fs for MemFs {
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let state = self.state.lock();
+        state.descriptor()?;
         if state.names.get(path) != Some(&Node::Dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -452,6 +464,7 @@ impl Fs for MemFs {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.descriptor()?;
         state.change()?;
         let (synced, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut state.pending).into_iter().partition(|change| change.dir() == path);

@@ -10,6 +10,8 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 mod fence;
 mod mem;
 mod real;
@@ -121,6 +123,13 @@ pub(crate) fn read_full_at<F: File + ?Sized>(file: &F, buf: &mut [u8], position:
         }
     }
     Ok(filled)
+}
+
+/// Whether the process or the system has no descriptor left: nothing was opened, nothing is wrong with the disk, and the
+/// same call may succeed later. No sync and no write of an open file says so.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    let numbers = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|number| numbers.contains(&number))
 }
 
 /// The largest small file read whole: larger ones are refused as damaged, not loaded.
