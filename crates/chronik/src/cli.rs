@@ -31,6 +31,9 @@ pub(crate) enum Command {
     Produce(Produce),
     /// Write the records of a topic to standard output, one line each
     Consume(Consume),
+    /// Read segment files as they lie on the disk, beside a running broker or without one
+    #[command(subcommand)]
+    Log(Log),
 }
 
 const SERVE_HELP: &str = "\
@@ -126,6 +129,22 @@ pub(crate) enum Topic {
         #[command(flatten)]
         bootstrap: Bootstrap,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Log {
+    /// Print a line for each record batch, and for each range of bytes that is none
+    Dump(LogFiles),
+    /// Check every batch and print a line for each file; fails where anything is damaged
+    Verify(LogFiles),
+}
+
+/// What `log` reads.
+#[derive(Debug, Args)]
+pub(crate) struct LogFiles {
+    /// Segment files, or folders whose segments are read, down to all of a data directory
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

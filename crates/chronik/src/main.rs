@@ -21,7 +21,7 @@ use clap::error::ErrorKind;
 use tokio::runtime;
 
 use crate::cli::{Cli, Command};
-use crate::commands::{Stop, consume, produce, say, serve, topic};
+use crate::commands::{Stop, consume, log, produce, say, serve, topic};
 use crate::problem::Problem;
 
 fn main() -> ExitCode {
@@ -51,6 +51,7 @@ fn run(cli: Cli, started: Instant) -> Result<(), Stop> {
         Command::Topic(command) => client_runtime()?.block_on(topic::run(command, &variables)),
         Command::Produce(command) => client_runtime()?.block_on(produce::run(command, &variables)),
         Command::Consume(command) => client_runtime()?.block_on(consume::run(command, &variables)),
+        Command::Log(command) => log::run(command),
     }
 }
 

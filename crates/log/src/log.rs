@@ -17,7 +17,7 @@ use crate::checkpoint::{Checkpoint, with_checksum};
 use crate::config::LogConfig;
 use crate::damage::Damage;
 use crate::flush::{FlushJob, Pending, Unsynced};
-use crate::fs::{Durability, File, Fs, replace_file};
+use crate::fs::{Durability, File, Fs, is_out_of_files, replace_file};
 use crate::leader_epoch::{self, History};
 use crate::producer_state::{ProducerEntry, Producers, Refused};
 use crate::reader::{Hints, LogReader, LogSlice, Mark, ReadBound, ReadError, Shared, View};
@@ -83,10 +83,13 @@ pub enum AppendError {
         /// Log end, exclusive.
         log_end: Offset,
     },
+    /// The log's topic is deleted, or its owner stops.
+    #[error("the log is closed")]
+    Closed,
     /// The log went offline earlier.
     #[error("the log is offline: {0}")]
     Offline(Arc<str>),
-    /// The disk failed; the log is offline from now on.
+    /// The disk failed; the log is offline from now on, unless it was only out of open files.
     #[error("cannot write {}", file.display())]
     Io {
         /// The file.
@@ -99,7 +102,7 @@ pub enum AppendError {
 impl AppendError {
     /// Whether the same batch may succeed later on this or another leader.
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Offline(_) | Self::Io { .. } | Self::StaleLeaderEpoch { .. })
+        matches!(self, Self::Closed | Self::Offline(_) | Self::Io { .. } | Self::StaleLeaderEpoch { .. })
     }
 }
 
@@ -161,7 +164,7 @@ pub enum LogError {
     /// The log went offline earlier.
     #[error("the log is offline: {0}")]
     Offline(Arc<str>),
-    /// The disk failed; the log is offline from now on.
+    /// The disk failed; the log is offline from now on, unless it was only out of open files.
     #[error("cannot change {}", file.display())]
     Io {
         /// The file.
@@ -247,7 +250,7 @@ impl Log {
                 return Err(failed(&path, io::ErrorKind::AlreadyExists.into()));
             }
         }
-        let place = Arc::new(Place { fs, dir: dir.clone(), partition: tp.partition.get() });
+        let place = Arc::new(Place::new(fs, dir.clone(), tp.partition.get()));
         let (segment, _) = Segment::create(Arc::clone(&place), Offset::ZERO, u64::from(config.index_interval_bytes))
             .map_err(|error| failed(&place.path(Offset::ZERO, LOG_SUFFIX), error))?;
         let active = Arc::new(segment);
@@ -576,7 +579,9 @@ impl Log {
             view.log_end = header.next_offset();
         }
         // After publishing: a table may lack a batch that readers see, never name one that they do not.
-        if let Err(source) = self.active.note(header, position) {
+        if let Err(source) = self.active.note(header, position)
+            && !is_out_of_files(&source)
+        {
             return Err(self.io_failed(self.active.path(INDEX_SUFFIX), source));
         }
         Ok(())
@@ -738,10 +743,7 @@ impl Log {
                 self.flushed(job);
                 Ok(())
             }
-            Err(source) => {
-                self.fail(&source);
-                Err(LogError::Io { file: self.shared.place.dir.clone(), source })
-            }
+            Err(source) => Err(self.change_failed(self.shared.place.dir.clone(), source)),
         }
     }
 
@@ -753,24 +755,39 @@ impl Log {
         }
     }
 
+    /// Ends the log for good, because its files are about to be removed and those of another log may come to lie where
+    /// they did: no call opens, writes, renames or removes anything from now on. Stopping is [`Log::close_cleanly`].
+    pub fn give_up(&mut self) {
+        self.shared.place.give_up();
+        self.fail(&io::Error::other("its files are being removed"));
+    }
+
     pub(crate) fn online(&self) -> Result<(), Arc<str>> {
         self.failed.as_ref().map_or(Ok(()), |reason| Err(Arc::clone(reason)))
     }
 
+    /// Takes the log offline for an error of the disk. That no file can be opened is none: what was to be done was not
+    /// begun, and what was done before it can be done again.
+    fn disk_failed(&mut self, error: &io::Error) {
+        if !is_out_of_files(error) {
+            self.fail(error);
+        }
+    }
+
     pub(crate) fn io_failed(&mut self, file: PathBuf, source: io::Error) -> AppendError {
-        self.fail(&source);
+        self.disk_failed(&source);
         AppendError::Io { file, source }
     }
 
     pub(crate) fn change_failed(&mut self, file: PathBuf, source: io::Error) -> LogError {
-        self.fail(&source);
+        self.disk_failed(&source);
         LogError::Io { file, source }
     }
 
     // ---- checkpoint -----------------------------------------------------------------------------------------------
 
     /// What the next recovery may rely on. Derived files are brought up to date on the way; the result counts only once it
-    /// is written with [`crate::checkpoint::write`].
+    /// is written with [`crate::checkpoint::write`]. Whose log it is, only the caller knows.
     pub fn checkpoint(&mut self) -> Result<Checkpoint, LogError> {
         self.online().map_err(LogError::Offline)?;
         self.active.spill(false).map_err(|source| self.change_failed(self.active.path(INDEX_SUFFIX), source))?;
@@ -780,12 +797,16 @@ impl Log {
             self.producers_changed = false;
         }
         // A snapshot of batches that are not durable yet could outlive them.
-        if let Some((offset, bytes)) = self.snapshot_pending.take_if(|(offset, _)| *offset <= self.durable.offset) {
-            self.write_snapshot(offset, &bytes).map_err(|(file, source)| self.change_failed(file, source))?;
+        if let Some((offset, bytes)) = self.snapshot_pending.take_if(|(offset, _)| *offset <= self.durable.offset)
+            && let Err((file, source)) = self.write_snapshot(offset, &bytes)
+        {
+            self.producers_changed = true;
+            return Err(self.change_failed(file, source));
         }
         let snapshot = self.snapshots.iter().rev().find(|offset| **offset <= self.durable.offset).copied();
         let view = self.shared.view.read();
         Ok(Checkpoint {
+            topic_id: None,
             log_start: view.log_start,
             recovery_point: self.durable.offset,
             high_watermark: view.high_watermark,

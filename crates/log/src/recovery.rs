@@ -21,7 +21,7 @@ use crate::leader_epoch::{self, History};
 use crate::log::{Log, Parts};
 use crate::producer_state::Producers;
 use crate::reader::{Hints, Mark, ReadError, Shared, View};
-use crate::scan::{Reason, Resync, SCAN_WINDOW_BYTES, Window, resync};
+use crate::scan::{RECORDS_PER_BYTE_MAX, Reason, Resync, SCAN_WINDOW_BYTES, Window, resync};
 use crate::segment::{
     DAMAGE_SUFFIX, DELETED_SUFFIX, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, parse_name, remove_if_there,
 };
@@ -35,6 +35,8 @@ pub struct Recovered {
     pub truncated_bytes: u64,
     /// Ranges that cannot be served.
     pub damage: Vec<Damage>,
+    /// Ranges that no sync had reached when the power went, in a log that does not wait for syncs: reads pass over them.
+    pub lost: Vec<Damage>,
     /// Whether the log holds bytes that are perhaps not durable: the caller syncs the file system once for all logs, then
     /// calls [`Log::synced_all`].
     pub needs_sync: bool,
@@ -50,14 +52,6 @@ pub enum RecoveryError {
         file: PathBuf,
         /// The cause.
         source: io::Error,
-    },
-    /// Bytes behind damage look like batches so often that none can be told from the others within bounds.
-    #[error("cannot tell where {} continues behind the damage at position {position}", file.display())]
-    Undecided {
-        /// The file.
-        file: PathBuf,
-        /// Where the damage begins.
-        position: u64,
     },
     /// The log could not be read.
     #[error(transparent)]
@@ -80,6 +74,8 @@ struct Scanned {
     end_offset: Offset,
     batches: u64,
     torn: Option<Reason>,
+    /// Whether there may be batches behind `end_position` that cannot be told from others.
+    undecided: bool,
     heads_sum: u32,
     /// The damage on file.
     damage_before: Vec<Damage>,
@@ -95,6 +91,8 @@ struct Recovery {
     epochs_on_file: Option<History>,
     found: Recovered,
     pending: Pending,
+    /// From where on bytes may be missing without anybody having been told that they are durable.
+    unsynced_from: Option<Offset>,
 }
 
 impl Log {
@@ -109,10 +107,12 @@ impl Log {
         clean: bool,
         now: Timestamp,
     ) -> Result<(Self, Recovered), RecoveryError> {
-        let place = Arc::new(Place { fs, dir, partition: tp.partition.get() });
+        let place = Arc::new(Place::new(fs, dir, tp.partition.get()));
+        let unsynced_from = from.filter(|_| !config.sync_on_roll).map(|from| from.recovery_point);
         let mut recovery = Recovery {
             place,
             config,
+            unsynced_from,
             segments: Vec::new(),
             snapshots: Vec::new(),
             producers: Producers::default(),
@@ -230,7 +230,7 @@ impl Recovery {
         }
         self.finish_epochs(log_start, log_end)?;
         self.drop_snapshots_behind(log_end)?;
-        if from.is_none() && self.snapshots.last().is_some_and(|snapshot| *snapshot > start.offset) {
+        if self.snapshots.last().is_some_and(|snapshot| *snapshot > start.offset) {
             // A snapshot knows producers whose batches are gone, which the scan of what is left does not.
             self.producers = producers_at(&self.place, &self.segments, &mut self.snapshots, log_end)?;
         }
@@ -326,6 +326,7 @@ impl Recovery {
                     end_offset: at.offset,
                     batches: 0,
                     torn: None,
+                    undecided: false,
                     heads_sum: at.heads_sum,
                 });
                 number += 1;
@@ -337,6 +338,8 @@ impl Recovery {
             }
             let path = segment.path(LOG_SUFFIX);
             let file = self.io(&path, segment.file())?;
+            // What counts is on the disk. The process before this one may have ended because a sync failed.
+            self.io(&path, file.drop_cached(at.position))?;
             self.pending.add(Unsynced::Path(path.clone()));
             if at.position == 0 {
                 segment.restart_tables();
@@ -388,6 +391,7 @@ impl Recovery {
             end_offset: at.offset,
             batches: 0,
             torn: None,
+            undecided: false,
             heads_sum: at.heads_sum,
             damage_before: Vec::new(),
         };
@@ -409,9 +413,19 @@ impl Recovery {
                 Err(reason) => reason,
             };
             let latest = self.epochs.latest().unwrap_or(LeaderEpoch::ZERO);
+            let mut reason = reason;
             let (position_end, offset_end) = match self.io(&path, resync(&mut window, position, expected, latest))? {
-                Resync::Undecided => return Err(RecoveryError::Undecided { file: path, position }),
-                Resync::Found { position, header } => (position, header.base_offset),
+                Resync::Undecided => {
+                    (scanned.torn, scanned.undecided) = (Some(reason), true);
+                    break;
+                }
+                Resync::Found { position: next, header } => {
+                    // Pages reach the disk in any order: one that did not is a hole before those that did.
+                    if self.may_be_unsynced(expected) && self.io(&path, window.has_hole(position, next))? {
+                        reason = Reason::Lost;
+                    }
+                    (next, header.base_offset)
+                }
                 Resync::End => match self.io(&path, sound_header(&mut window, position))? {
                     // The records are whole, only the fields outside the checksum are wrong: no torn write looks so.
                     Some(header) => {
@@ -473,7 +487,13 @@ impl Recovery {
 
     fn report(&mut self, segment: &Segment, damage: Damage) {
         segment.add_damage(damage.clone());
-        self.found.damage.push(damage);
+        let found = if damage.is_lost() { &mut self.found.lost } else { &mut self.found.damage };
+        found.push(damage);
+    }
+
+    /// Whether what is missing from an offset on was perhaps never synced, and nobody waited for it to be.
+    fn may_be_unsynced(&self, offset: Offset) -> bool {
+        self.unsynced_from.is_some_and(|from| from <= offset)
     }
 
     // ---- resolving ------------------------------------------------------------------------------------------------
@@ -502,19 +522,21 @@ impl Recovery {
             }
         }
         let last = scans.len().saturating_sub(1);
-        let mut end = (start.offset, start.heads_sum);
+        let mut end = (start.offset, start.heads_sum, durable);
         for (at, scanned) in scans.into_iter().enumerate() {
             let Some(segment) = self.segments.get(start.number + at).map(Arc::clone) else { break };
             let next_base = self.segments.get(start.number + at + 1).map(|next| next.base_offset);
             end = self.resolve_one(&segment, scanned, next_base, durable, at == last)?;
         }
-        if end.0 < durable {
-            self.begin_segment(durable)?;
-            end = (durable, 0);
+        let (log_end, heads_sum, taken_to) = end;
+        if log_end < taken_to {
+            self.begin_segment(taken_to)?;
+            return Ok((taken_to, 0));
         }
-        Ok(end)
+        Ok((log_end, heads_sum))
     }
 
+    /// The end of what the segment holds, its sum, and the offset before which all are taken.
     fn resolve_one(
         &mut self,
         segment: &Segment,
@@ -522,11 +544,31 @@ impl Recovery {
         next_base: Option<Offset>,
         durable: Offset,
         last: bool,
-    ) -> Result<(Offset, u32), RecoveryError> {
+    ) -> Result<(Offset, u32, Offset), RecoveryError> {
         let path = segment.path(LOG_SUFFIX);
-        let missing_to = if last { durable } else { next_base.unwrap_or(durable) };
         let size = segment.size();
-        if scanned.end_offset < missing_to {
+        let missing_to = match next_base.filter(|_| !last) {
+            Some(next) => next,
+            // Whatever those bytes hold has offsets, and they are not given again.
+            None if scanned.undecided => durable.max(behind_all(scanned.end_offset, size - scanned.end_position)),
+            None => durable,
+        };
+        // The power went when the next segment had reached the disk and the end of this one had not.
+        let known_lost =
+            |range: &Damage| range.is_lost() && range.offset == scanned.end_offset && range.offset_end == missing_to;
+        let lost = !last
+            && !scanned.undecided
+            && scanned.end_offset < missing_to
+            && (self.may_be_unsynced(scanned.end_offset) || scanned.damage_before.iter().any(known_lost));
+        if lost {
+            let (position, offset) = (scanned.end_position, scanned.end_offset);
+            let (file, reason) = (path.clone(), Reason::Lost);
+            self.report(
+                segment,
+                Damage { file, position, position_end: position, offset, offset_end: missing_to, reason },
+            );
+        }
+        if scanned.end_offset < missing_to && !lost {
             // Offsets up to there are taken: the bytes stay as they are, and cannot be served.
             self.report(
                 segment,
@@ -540,6 +582,7 @@ impl Recovery {
                 },
             );
         } else if scanned.end_position < size {
+            // What is cut here was never answered, or its answer did not promise that it is durable.
             let file = self.io(&path, segment.file())?;
             self.io(&path, file.set_len(scanned.end_position))?;
             self.found.truncated_bytes += size - scanned.end_position;
@@ -553,7 +596,7 @@ impl Recovery {
             // Durable at once: the next checkpoint vouches for what lies behind, and no scan will find it again.
             self.io(&path, segment.save_damage())?;
         }
-        Ok((scanned.end_offset, scanned.heads_sum))
+        Ok((scanned.end_offset, scanned.heads_sum, missing_to))
     }
 
     // ---- derived files --------------------------------------------------------------------------------------------
@@ -617,6 +660,12 @@ impl Recovery {
         }
         Ok(())
     }
+}
+
+/// An offset that no record in so many bytes reaches.
+fn behind_all(offset: Offset, bytes: u64) -> Offset {
+    let records_max = i64::try_from(bytes.saturating_mul(RECORDS_PER_BYTE_MAX)).unwrap_or(i64::MAX);
+    Offset::new(offset.get().saturating_add(records_max))
 }
 
 /// The header of a batch whose checksum fits, whatever its offset and epoch say.

@@ -207,7 +207,7 @@ impl<T> Replica<T> {
     }
 
     /// The log, for maintenance that moves neither its end nor the high watermark: retention of a leader, checkpoints,
-    /// deletion of records.
+    /// deletion of records. [`Replica::settle`] comes after it.
     pub fn log_mut(&mut self) -> &mut Log {
         &mut self.log
     }
@@ -303,6 +303,9 @@ impl<T> Replica<T> {
         now: Timestamp,
         effects: &mut Vec<Effect<T>>,
     ) -> Result<Appended, ProduceError> {
+        if self.closed {
+            return Err(AppendError::Closed.into());
+        }
         let Role::Leader(leading) = &self.role else { return Err(ProduceError::NotLeader) };
         if acks == Acks::All {
             let (in_sync, wanted) = (leading.tracker.isr().len(), leading.tracker.min_in_sync(&self.settings));
@@ -389,6 +392,24 @@ impl<T> Replica<T> {
             Role::Leader(_) => self.log.apply_retention(now),
             Role::Follower(_) => self.log.remove_below_log_start(),
         }
+    }
+
+    /// Refuses what waits where maintenance of the log took it offline.
+    pub fn settle(&mut self, effects: &mut Vec<Effect<T>>) {
+        if self.log.offline().is_some() {
+            self.refuse_parked(Unacknowledged::Offline, effects);
+        }
+    }
+
+    /// Whether the replica was closed or given up.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Closes the replica and gives its files up: they are about to be removed, and another topic's may take their place.
+    pub fn give_up(&mut self, effects: &mut Vec<Effect<T>>) {
+        self.log.give_up();
+        self.close(effects);
     }
 
     /// Ends the replica: nothing parked will be committed, and nothing more is accepted by the shell.

@@ -1,11 +1,11 @@
 //! ApiVersions, versions 0 to 4 (KIP-35, KIP-482, KIP-511, KIP-584).
 
-use chronik_wire::ErrorCode;
 use chronik_wire::frame;
 use chronik_wire::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use chronik_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use chronik_wire::{ApiKey, ErrorCode};
 
-use super::{Answer, Call, SERVED};
+use super::{Answer, Call, SERVED, ServedApi};
 use crate::server::Broker;
 
 /// Features with the lowest and the highest level supported; the highest is in force. Clients switch their protocols on these, so
@@ -28,20 +28,24 @@ pub(super) fn handle(call: &Call, request: ApiVersionsRequest) -> ApiVersionsRes
     table(&call.broker)
 }
 
-/// The answer to a version nobody knows: in the form of version 0, which every client reads, with the table.
-pub(super) fn unsupported_version(broker: &Broker, correlation_id: i32) -> Answer {
-    let response = ApiVersionsResponse { error_code: ErrorCode::UnsupportedVersion.code(), ..table(broker) };
+/// The answer to a version nobody knows: in the form of version 0, which every client reads, naming the versions of
+/// ApiVersions itself, so that the client can ask again.
+pub(super) fn unsupported_version(correlation_id: i32) -> Answer {
+    let own = SERVED.iter().filter(|api| api.key == ApiKey::ApiVersions).map(advertised).collect();
+    let error_code = ErrorCode::UnsupportedVersion.code();
+    let response = ApiVersionsResponse { error_code, api_keys: own, ..Default::default() };
     match frame::response::<ApiVersionsRequest>(0, correlation_id, &response) {
         Ok(bytes) => Answer::Bytes(bytes),
         Err(_) => Answer::Close,
     }
 }
 
+fn advertised(api: &ServedApi) -> ApiVersion {
+    ApiVersion { api_key: api.key.as_i16(), min_version: api.min, max_version: api.max }
+}
+
 fn table(broker: &Broker) -> ApiVersionsResponse {
-    let api_keys = SERVED
-        .iter()
-        .map(|api| ApiVersion { api_key: api.key.as_i16(), min_version: api.min, max_version: api.max })
-        .collect();
+    let api_keys = SERVED.iter().map(advertised).collect();
     let supported_features = FEATURES
         .iter()
         .map(|(name, min, max)| SupportedFeatureKey { name: (*name).to_owned(), min_version: *min, max_version: *max })

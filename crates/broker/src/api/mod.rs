@@ -143,7 +143,7 @@ impl Call {
 }
 
 /// Starts a request. Malformed requests and those outside of [`SERVED`] close the connection, as Apache Kafka does;
-/// only an ApiVersions of an unknown version is answered, with the table.
+/// only an ApiVersions of an unknown version is answered.
 pub(crate) fn start(broker: &Arc<Broker>, peer: &Arc<Peer>, frame: Frame) -> Started {
     broker.metrics.bytes_received(frame.body.len());
     match decode_header(frame.body) {
@@ -164,7 +164,7 @@ pub(crate) fn start(broker: &Arc<Broker>, peer: &Arc<Peer>, frame: Frame) -> Sta
             broker.metrics.requests_malformed.inc();
             match refusal {
                 Refusal::ApiVersionsVersion { correlation_id } => {
-                    Started::Done(api_versions::unsupported_version(broker, correlation_id))
+                    Started::Done(api_versions::unsupported_version(correlation_id))
                 }
                 Refusal::Unserved { key, version } => {
                     tracing::debug!(peer = %peer.address, key, version, "request of an api or version not served");

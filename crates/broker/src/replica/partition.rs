@@ -122,8 +122,12 @@ impl Partition {
     }
 
     /// Reads the log's state, or maintains it, under the lock.
-    pub(crate) fn with_log<R>(&self, body: impl FnOnce(&mut Log) -> R) -> R {
-        body(self.owned.lock().replica.log_mut())
+    pub(crate) fn with_log<R>(self: &Arc<Self>, body: impl FnOnce(&mut Log) -> R) -> R {
+        self.owned(|owned| {
+            let result = body(owned.replica.log_mut());
+            owned.replica.settle(&mut owned.effects);
+            result
+        })
     }
 
     /// Takes new settings.
@@ -140,6 +144,17 @@ impl Partition {
         self.waiters.wake();
     }
 
+    /// Ends the replica of a deleted topic, and touches its files no more.
+    pub(super) fn give_up(self: &Arc<Self>) {
+        self.owned(|owned| owned.replica.give_up(&mut owned.effects));
+        self.waiters.wake();
+    }
+
+    /// Whether the replica has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.owned.lock().replica.is_closed()
+    }
+
     /// The work that makes everything written so far durable.
     pub(super) fn take_flush_job(&self) -> Option<FlushJob> {
         // Cleared before the job is cut: an append in between is listed again rather than forgotten.
@@ -149,15 +164,18 @@ impl Partition {
 
     /// The outcome of that work.
     pub(super) fn flushed(self: &Arc<Self>, job: FlushJob, outcome: io::Result<()>) {
-        if let Err(error) = &outcome {
+        // A deleted topic's files are gone before a sync that was under way.
+        if let Err(error) = outcome.as_ref()
+            && !self.is_closed()
+        {
             tracing::error!(partition = %self.name, %error, "sync failed, the partition is offline until a restart");
         }
         self.owned(|owned| owned.replica.flushed(job, outcome, &mut owned.effects));
     }
 
     /// From where recovery has to look. What it counts as flushed is flushed.
-    pub(super) fn checkpoint(&self) -> Result<Checkpoint, LogError> {
-        self.owned.lock().replica.log_mut().checkpoint()
+    pub(super) fn checkpoint(self: &Arc<Self>) -> Result<Checkpoint, LogError> {
+        self.with_log(|log| log.checkpoint())
     }
 
     /// Runs an input of the replica, then carries out its effects without the lock.

@@ -3,6 +3,7 @@
 //! Standard output carries data and nothing else; what is said to the person goes to standard error.
 
 pub(crate) mod consume;
+pub(crate) mod log;
 pub(crate) mod produce;
 pub(crate) mod serve;
 pub(crate) mod topic;

@@ -42,6 +42,7 @@ struct State {
     calls: u64,
     fault: Option<(u64, Fault)>,
     powered_off: bool,
+    out_of_files: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,11 @@ impl MemFs {
     pub fn fail_at(&self, call: u64, fault: Fault) {
         let mut state = self.state.lock();
         state.fault = Some((state.calls + call, fault));
+    }
+
+    /// Lets every call fail that needs a descriptor, or no more. Open files go on working.
+    pub fn set_out_of_files(&self, out_of_files: bool) {
+        self.state.lock().out_of_files = out_of_files;
     }
 
     /// How many changing calls were made so far.
@@ -179,12 +185,21 @@ impl State {
         }
     }
 
+    fn descriptor(&self) -> io::Result<()> {
+        if self.out_of_files { Err(io::Error::from_raw_os_error(24)) } else { Ok(()) }
+    }
+
     fn change(&mut self) -> io::Result<()> {
         self.fault().map_or(Ok(()), |fault| Err(error_of(fault)))
     }
 
     fn sync_all(&mut self) -> io::Result<()> {
-        self.change()?;
+        if let Some(fault) = self.fault() {
+            if fault == Fault::Io {
+                self.files.iter_mut().for_each(|file| file.dirty.clear());
+            }
+            return Err(error_of(fault));
+        }
         self.pending.clear();
         self.names_durable = self.names.clone();
         for file in &mut self.files {
@@ -338,6 +353,7 @@ impl FileState {
 impl Fs for MemFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut state = self.state.lock();
+        state.descriptor()?;
         if state.powered_off {
             return Err(error_of(Fault::PowerCut));
         }
@@ -431,6 +447,7 @@ impl Fs for MemFs {
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let state = self.state.lock();
+        state.descriptor()?;
         if state.names.get(path) != Some(&Node::Dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -447,6 +464,7 @@ impl Fs for MemFs {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.descriptor()?;
         state.change()?;
         let (synced, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut state.pending).into_iter().partition(|change| change.dir() == path);
@@ -555,6 +573,11 @@ impl File for MemFile {
                 Err(error_of(fault))
             }
         }
+    }
+
+    fn drop_cached(&self, _from: u64) -> io::Result<()> {
+        self.sync_data()?;
+        self.with(|file| file.bytes = file.durable.clone())
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

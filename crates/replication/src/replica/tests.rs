@@ -102,6 +102,22 @@ fn a_failed_sync_refuses_everything_parked_and_is_never_tried_again() {
 }
 
 #[test]
+fn maintenance_that_takes_the_log_offline_refuses_what_waits() {
+    let fs = Arc::new(MemFs::new());
+    let mut replica = replica(&fs, Durability::Fsync);
+    let mut effects = Vec::new();
+    let appended = replica.append(&batch(1), Acks::All, NOW, &mut effects).unwrap();
+    replica.await_committed(appended.next_offset, 4, &mut effects);
+    effects.clear();
+    replica.settle(&mut effects);
+    assert!(effects.is_empty(), "{effects:?}");
+    fs.fail_at(0, Fault::Io);
+    assert!(replica.log_mut().close_cleanly().is_err());
+    replica.settle(&mut effects);
+    assert!(matches!(effects.as_slice(), [Effect::Refused(4, Unacknowledged::Offline)]), "{effects:?}");
+}
+
+#[test]
 fn a_closed_replica_refuses_what_waits_and_what_comes() {
     let fs = Arc::new(MemFs::new());
     let mut replica = replica(&fs, Durability::Fsync);
