@@ -68,6 +68,8 @@ pub trait Fs: Send + Sync + Debug {
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// A file's length in bytes, without opening it.
     fn file_len(&self, path: &Path) -> io::Result<u64>;
+    /// The file system that a file or directory lies on: another number is another one, with syncs of its own.
+    fn device(&self, path: &Path) -> io::Result<u64>;
 }
 
 /// An open file, used by position only: there is no cursor that two users could disagree about.
