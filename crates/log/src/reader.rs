@@ -309,13 +309,17 @@ impl LogReader {
         if from < first || from > log_end {
             return out_of_range(first);
         }
-        while from < end {
+        let nothing = ReplicaSlice { slice: LogSlice::nothing(from), segment: first, end: from };
+        if from >= end {
+            return Ok(nothing);
+        }
+        loop {
             let part = self.shared.view.read().part(number, end);
-            let Some(part) = part else { break };
+            let Some(part) = part else { return Ok(nothing) };
             match self.read_part(&part, from, end, max_bytes, true) {
                 Ok(Some((slice, end))) => return Ok(ReplicaSlice { slice, segment: part.segment.base_offset, end }),
                 Ok(None) if part.next_base.is_some_and(|next| next < end) => number += 1,
-                Ok(None) => break,
+                Ok(None) => return Ok(nothing),
                 // The segment was deleted meanwhile: the view says so now.
                 Err(ReadError::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && self.first_segment() > first =>
@@ -325,7 +329,6 @@ impl LogReader {
                 Err(error) => return Err(error),
             }
         }
-        Ok(ReplicaSlice { slice: LogSlice::nothing(from), segment: first, end: from })
     }
 
     /// Base offset of the first segment, at or below the log start.

@@ -7,6 +7,18 @@
 //!   high watermark; a follower takes what its leader has, at the same offsets and in the same segments.
 //! - [`link`]: the two ends of a connection. They know positions, not records.
 //! - [`message`] and [`frame`]: what is said, and how it lies in bytes.
+//!
+//! # What a shell does
+//!
+//! - A sender is given every partition once ([`link::sender::Input::Partition`]), again when its leader epoch changes, and
+//!   [`link::sender::Input::Moved`] whenever log end, high watermark or log start moved. The reads it asks for are
+//!   [`link::sender::read`] and [`link::sender::compare_tail`]; their answers may be given within the same turn.
+//! - `Attached` and `Acked` of a sender go to [`Replica::follower_attached`] and [`Replica::acked`] with a number of the
+//!   connection that no other connection has; its end is [`Replica::follower_detached`] for every partition.
+//! - `Append`, `Progress`, `Attach`, `Truncate` and `Reset` of a receiver go to the replica's methods of these names, in
+//!   order. Between the `prepare_` half of a cut and the cut a checkpoint is written. An error becomes `Failed` with
+//!   [`FollowError::reason`]; growth and finished flushes become `Advanced`, and `Settled` follows when a burst is over.
+//! - A node that begins to lead after anything but a clean stop does so in a higher leader epoch.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

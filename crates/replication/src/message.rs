@@ -276,6 +276,19 @@ pub struct Detach {
     pub id: TopicIdPartition,
 }
 
+/// The follower cannot take a partition for now; the link and the other partitions go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionRefused {
+    /// The partition.
+    pub id: TopicIdPartition,
+    /// The attachment's leader epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// Why.
+    pub reason: crate::link::Reason,
+    /// The values, for people.
+    pub detail: Arc<str>,
+}
+
 /// How far a follower has come with one partition. Cumulative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartitionAck {
@@ -354,5 +367,6 @@ pub enum Frame {
     Append(AppendHead, Bytes),
     Progress(Progress),
     Detach(Detach),
+    PartitionRefused(PartitionRefused),
     Ack(Ack),
 }

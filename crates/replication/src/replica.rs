@@ -258,7 +258,12 @@ impl<T> Replica<T> {
     /// What a sender is told of this replica's bounds.
     pub fn bounds(&self) -> Bounds {
         let end = if self.leads() { self.log.log_end() } else { self.high_watermark };
-        Bounds { log_start: self.log.log_start(), high_watermark: self.high_watermark, end }
+        Bounds {
+            log_start: self.log.log_start(),
+            first_segment: self.log.first_segment(),
+            high_watermark: self.high_watermark,
+            end,
+        }
     }
 
     /// What a sender is told of this replica. `journal_end` is where the journal knows the partition in this leader epoch.
@@ -269,7 +274,6 @@ impl<T> Replica<T> {
             leader_epoch: self.leader_epoch,
             journal_end,
             epochs: self.log.leader_epochs().entries().to_vec(),
-            first_segment: self.log.first_segment(),
             bounds: self.bounds(),
         }
     }

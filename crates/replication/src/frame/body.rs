@@ -11,7 +11,8 @@ use super::{Error, Kind};
 use crate::link::Reason;
 use crate::message::{
     Ack, AppendHead, Attach, Attached, Challenge, Detach, Fenced, Frame, Heartbeat, Hello, HelloAck, JournalPosition,
-    MetadataDelta, MetadataSnapshot, PartitionAck, Progress, Refused, Reset, ResetCause, Tail, Truncate, Welcome,
+    MetadataDelta, MetadataSnapshot, PartitionAck, PartitionRefused, Progress, Refused, Reset, ResetCause, Tail,
+    Truncate, Welcome,
 };
 
 /// Bytes of an append frame's head.
@@ -121,6 +122,12 @@ pub(super) fn encode(frame: &Frame, out: &mut Vec<u8>) {
             out.offset(progress.log_start);
         }
         Frame::Detach(detach) => out.id(detach.id),
+        Frame::PartitionRefused(refused) => {
+            out.id(refused.id);
+            out.leader_epoch(refused.leader_epoch);
+            out.int(refused.reason.code().to_be_bytes());
+            out.text(&refused.detail, DETAIL_BYTES_MAX);
+        }
         Frame::Ack(ack) => {
             out.offset(ack.journal_end);
             out.int(u32::try_from(ack.partitions.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -265,6 +272,12 @@ pub(super) fn decode(kind: Kind, head: &Bytes, payload: Bytes) -> Result<Frame, 
             log_start: reader.offset("log start")?,
         }),
         Kind::Detach => Frame::Detach(Detach { id: reader.id()? }),
+        Kind::PartitionRefused => Frame::PartitionRefused(PartitionRefused {
+            id: reader.id()?,
+            leader_epoch: reader.leader_epoch()?,
+            reason: Reason::from_code(reader.u16("reason")?),
+            detail: reader.text(DETAIL_BYTES_MAX, "detail")?,
+        }),
         Kind::Ack => {
             let journal_end = reader.offset("journal end")?;
             let count = reader.count(PARTITION_ACK_BYTES, "partitions")?;

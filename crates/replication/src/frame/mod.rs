@@ -126,6 +126,7 @@ pub enum Kind {
     Progress = 37,
     Detach = 38,
     Ack = 39,
+    PartitionRefused = 40,
 }
 
 impl Kind {
@@ -149,6 +150,7 @@ impl Kind {
         Self::Progress,
         Self::Detach,
         Self::Ack,
+        Self::PartitionRefused,
     ];
 
     /// Its number on the wire.
@@ -177,6 +179,7 @@ impl Kind {
             Self::Progress => "progress",
             Self::Detach => "detach",
             Self::Ack => "ack",
+            Self::PartitionRefused => "partition_refused",
         }
     }
 
@@ -207,6 +210,7 @@ impl Frame {
             Self::Progress(_) => Kind::Progress,
             Self::Detach(_) => Kind::Detach,
             Self::Ack(_) => Kind::Ack,
+            Self::PartitionRefused(_) => Kind::PartitionRefused,
         }
     }
 }

@@ -1,17 +1,12 @@
-//! The end of a link that has the records: it dialled, brings the follower's metadata and logs to agree with its own, and
-//! then sends what the follower lacks, from the follower's position in the log.
-//!
-//! It holds positions, never records: it asks for a region of a segment and has that sent. Invariants, see
-//! [`Sender::check_invariants`]: per partition `acked <= next <= end`, and what was sent and is not acknowledged is
-//! within the window.
+//! What goes into a sender and what comes out of it. The state machine is beside it.
 
 use std::sync::Arc;
 
 use chronik_log::{LogReader, LogSlice, ReadError, ReplicaSlice};
 use chronik_model::{LeaderEpoch, NodeId, Offset, Uuid};
 
-use super::{Pulse, Reason, Secret, Time, Timing};
 use crate::frame;
+use crate::link::{Pulse, Reason, Secret, Timing};
 use crate::message::{
     AppendHead, EpochHistory, Fenced, Frame, Generation, JournalPosition, MetadataDelta, MetadataSnapshot, NONCE_BYTES,
     ResetCause, Tail, TopicIdPartition,
@@ -68,8 +63,6 @@ pub struct PartitionState {
     pub journal_end: Offset,
     /// Its leader epochs.
     pub epochs: EpochHistory,
-    /// Base offset of its first segment.
-    pub first_segment: Offset,
     /// Its bounds.
     pub bounds: Bounds,
 }
@@ -79,6 +72,8 @@ pub struct PartitionState {
 pub struct Bounds {
     /// Log start, inclusive.
     pub log_start: Offset,
+    /// Base offset of the first segment, at or below the log start.
+    pub first_segment: Offset,
     /// High watermark, exclusive.
     pub high_watermark: Offset,
     /// How far it may be sent, exclusive: a leader's log end, or the high watermark of a follower that feeds others.
@@ -110,10 +105,10 @@ pub fn read(reader: &LogReader, from: Offset, end: Offset, bytes_max: usize) -> 
     })
 }
 
-/// Carries out an [`Effect::CompareTail`]. What cannot be read is not the same.
-pub fn compare_tail(reader: &LogReader, end: Offset, tail: Tail) -> bool {
-    let found = reader.batch_before(end).ok().flatten();
-    found.is_some_and(|header| header.base_offset == tail.base && header.crc == tail.crc)
+/// Carries out an [`Effect::CompareTail`]; none where the log cannot be read.
+pub fn compare_tail(reader: &LogReader, end: Offset, tail: Tail) -> Option<bool> {
+    let found = reader.batch_before(end).ok()?;
+    Some(found.is_some_and(|header| header.base_offset == tail.base && header.crc == tail.crc))
 }
 
 /// What a sender is told.
@@ -170,11 +165,9 @@ pub enum Input {
         id: TopicIdPartition,
         /// The end that was asked for.
         end: Offset,
-        /// Whether the batch that ends there is the follower's.
-        same: bool,
+        /// Whether the batch that ends there is the follower's; none where it cannot be read. See [`compare_tail`].
+        same: Option<bool>,
     },
-    /// The socket took all that was sent, and takes more.
-    Writable,
     /// The deadline has come.
     Tick,
     /// The node stops, steps down or starts another generation.
@@ -280,6 +273,24 @@ pub enum Effect {
         /// Why.
         cause: ResetCause,
     },
+    /// The follower cannot take a partition; it is offered again later. For the log and the metrics.
+    PartitionRefused {
+        /// The partition.
+        id: TopicIdPartition,
+        /// Why.
+        reason: Reason,
+        /// The values, for people.
+        detail: Arc<str>,
+    },
+    /// A partition's range cannot be read here; it is tried again later. For the log and the metrics.
+    Unreadable {
+        /// The partition.
+        id: TopicIdPartition,
+        /// The offset.
+        from: Offset,
+        /// The values, for people.
+        detail: Arc<str>,
+    },
     /// A heartbeat came.
     Pulse(Pulse),
     /// Somebody else leads: step down before anything else. The link is closed next.
@@ -293,27 +304,4 @@ pub enum Effect {
         /// Whether the receiver said so.
         by_peer: bool,
     },
-}
-
-/// The state machine.
-#[derive(Debug)]
-pub struct Sender {
-    config: Config,
-}
-
-impl Sender {
-    /// A sender whose connection does not stand yet.
-    pub fn new(config: Config) -> Self {
-        Self { config }
-    }
-
-    /// Takes an input.
-    pub fn handle(&mut self, input: Input, time: Time, effects: &mut Vec<Effect>) {
-        let _ = (&self.config, input, time, effects);
-    }
-
-    /// When to give [`Input::Tick`]; none once the link is over.
-    pub fn deadline(&self) -> Option<chronik_model::Instant> {
-        None
-    }
 }

@@ -1,16 +1,12 @@
-//! The end of a link that follows: it was dialled, checks who dials and what comes, and has it written.
-//!
-//! A frame that it cannot accept is answered with a reason and closes the link; nothing of it reaches a disk. Invariant,
-//! see [`Receiver::check_invariants`]: batches are passed on only for an attached partition, in its leader epoch, and
-//! exactly where what was passed on before them ends.
+//! What goes into a receiver and what comes out of it. The state machine is beside it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use chronik_model::{LeaderEpoch, NodeId, Offset, Uuid};
 
-use super::{Pulse, Reason, Secret, Timing};
 use crate::frame;
+use crate::link::{Pulse, Reason, Secret, Timing};
 use crate::message::{
     AppendHead, Attach, Attached, Fenced, Frame, Generation, JournalPosition, MetadataDelta, MetadataSnapshot,
     NONCE_BYTES, Progress, Reset, TopicIdPartition, Truncate,
@@ -73,8 +69,11 @@ pub enum Input {
         /// Durable end, exclusive.
         durable_end: Offset,
     },
-    /// An effect could not be carried out.
+    /// An effect could not be carried out. Where it is a partition's disk that failed, the other partitions go on; any
+    /// other reason ends the link.
     Failed {
+        /// The partition; none where it was the journal.
+        id: Option<TopicIdPartition>,
         /// Why; see `FollowError::reason`.
         reason: Reason,
         /// The values, for people.
@@ -139,6 +138,8 @@ pub enum Effect {
     Detach(TopicIdPartition),
     /// A heartbeat came.
     Pulse(Pulse),
+    /// This node leads, and a node that leads in a higher generation has dialled: step down.
+    Superseded(Fenced),
     /// The link is over: send what was queued, then close.
     Close {
         /// Why.
@@ -148,27 +149,4 @@ pub enum Effect {
         /// Whether the sender said so.
         by_peer: bool,
     },
-}
-
-/// The state machine.
-#[derive(Debug)]
-pub struct Receiver {
-    config: Config,
-}
-
-impl Receiver {
-    /// A receiver whose connection was accepted.
-    pub fn new(config: Config) -> Self {
-        Self { config }
-    }
-
-    /// Takes an input.
-    pub fn handle(&mut self, input: Input, time: super::Time, effects: &mut Vec<Effect>) {
-        let _ = (&self.config, input, time, effects);
-    }
-
-    /// When to give [`Input::Tick`]; none once the link is over.
-    pub fn deadline(&self) -> Option<chronik_model::Instant> {
-        None
-    }
 }

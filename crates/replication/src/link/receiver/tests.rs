@@ -1,0 +1,1 @@
+//! A receiver and what it answers.

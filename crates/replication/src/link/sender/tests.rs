@@ -1,0 +1,1 @@
+//! A sender and what it says.
