@@ -28,7 +28,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    fn of(header: &BatchHeader) -> Self {
+    /// What a batch's header says.
+    pub fn of(header: &BatchHeader) -> Self {
         let producer = (header.producer_id, header.producer_epoch, header.base_sequence);
         Self {
             base_offset: header.base_offset,
@@ -134,7 +135,7 @@ impl Ledger {
     }
 
     /// Every batch.
-    pub fn iter(&self) -> impl Iterator<Item = &Batch> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Batch> {
         self.batches.values()
     }
 }

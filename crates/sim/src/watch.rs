@@ -52,6 +52,8 @@ pub struct Watch {
     ledgers: BTreeMap<NodeId, Ledger>,
     /// The highest log end of each node, crashes or not.
     ends: BTreeMap<NodeId, Offset>,
+    /// How far each node's watermark was found to cover committed batches of the lineage it is in.
+    verified: BTreeMap<NodeId, Offset>,
     /// Batches polled from somebody who followed a deposed leader.
     polled_aside: BTreeSet<(Offset, u32)>,
 }
@@ -69,6 +71,7 @@ impl Watch {
             durability: Durability::default(),
             ledgers: BTreeMap::new(),
             ends: BTreeMap::new(),
+            verified: BTreeMap::new(),
             polled_aside: BTreeSet::new(),
         }
     }
@@ -93,9 +96,8 @@ impl Watch {
     ) -> Result<(), Violation> {
         let before = self.watermarks.last(sight.node).copied();
         if before.is_none_or(|before| before.generation != sight.generation) {
-            self.watermarks.lower(sight.node, self.committed.base_end(sight.generation));
+            self.lower(sight.node, self.committed.base_end(sight.generation));
         }
-        let known_watermark = self.watermarks.last(sight.node).map_or(Offset::ZERO, |last| last.high_watermark);
         let fresh_run = before.is_none_or(|before| before.run != sight.run);
         let ledger = self.ledgers.entry(sight.node).or_default();
         let news = match ledger.refresh(reader, epochs) {
@@ -122,10 +124,13 @@ impl Watch {
         *end = sight.log_end.max(*end);
         match sight.role {
             Role::Leader => self.leads(sight, isr, fresh_run || !news.cut.is_empty())?,
-            Role::Follower => {
-                let known = if fresh_run { sight.log_start } else { known_watermark };
-                self.committed.follows(sight, known, ledger)?;
+            // A watermark that does not move says nothing new: it may be of another history still.
+            Role::Follower if before.is_some_and(|before| sight.high_watermark > before.high_watermark) => {
+                let verified = self.verified.entry(sight.node).or_default();
+                self.committed.follows(sight, *verified, ledger)?;
+                *verified = sight.high_watermark;
             }
+            Role::Follower => {}
             Role::Nobody => {}
         }
         Ok(())
@@ -152,6 +157,12 @@ impl Watch {
         Ok(())
     }
 
+    fn lower(&mut self, node: NodeId, to: Offset) {
+        self.watermarks.lower(node, to);
+        let verified = self.verified.entry(node).or_default();
+        *verified = to.min(*verified);
+    }
+
     fn highest(&self, node: NodeId) -> Offset {
         self.ends.get(&node).copied().unwrap_or(Offset::ZERO)
     }
@@ -162,7 +173,7 @@ impl Watch {
             self.committed.forgive(generation, log_end);
             let nodes: Vec<NodeId> = self.ledgers.keys().copied().collect();
             for node in nodes {
-                self.watermarks.lower(node, log_end);
+                self.lower(node, log_end);
             }
         }
     }
