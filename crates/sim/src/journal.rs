@@ -1,9 +1,10 @@
 //! A stand-in for the controller: who leads, in which generation and leader epoch, and who is in sync, as a journal that
 //! is durable with every entry and travels to followers like the real one.
 //!
-//! Its rules are the ones that the replication core relies on: a promotion takes a generation and a leader epoch that no
-//! other node can choose, a leader that starts again takes a new leader epoch, and a change of the ISR counts only from the
-//! leader of the present leader epoch.
+//! Its rules are the ones that the replication core relies on: a promotion takes a generation that no other node can
+//! choose; a leader that starts again takes a new leader epoch; every leader epoch of a higher generation is above all those
+//! of a lower one, however often its leader started; and a change of the ISR counts only from the leader of the present
+//! leader epoch.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +13,10 @@ use chronik_model::{LeaderEpoch, NodeId, Offset, PartitionIndex};
 use chronik_replication::isr::{Assignment, Proposal};
 use chronik_replication::message::{Generation, JournalPosition, MetadataDelta, MetadataSnapshot};
 
-/// Numbers that belong to one node lie this far apart.
-const STRIDE: i32 = 1024;
+/// How many bits of a leader epoch count the starts of one leader.
+const STARTS_BITS: u32 = 10;
+/// How many bits of a generation, and of a leader epoch above the starts, say whose it is.
+const NODE_BITS: u32 = 4;
 const ENTRY_BYTES: usize = 34;
 /// No cluster of a simulation has more nodes.
 const ISR_MAX: usize = 4;
@@ -114,19 +117,21 @@ impl Journal {
         }
     }
 
-    /// Promotes `node`: the next generation and leader epoch that belong to it.
+    /// Promotes `node`: the next generation that belongs to it, and the first leader epoch in it.
     pub fn promote(&mut self, node: NodeId) {
-        let generation = Generation::new(next_of(node, self.generation.get()));
-        self.push(Entry { generation, change: self.led_by(node) });
+        let count = (self.generation.get() >> NODE_BITS) + 1;
+        let generation = (count << NODE_BITS) | node.get();
+        let leader_epoch = LeaderEpoch::new(generation << STARTS_BITS);
+        self.push(Entry {
+            generation: Generation::new(generation),
+            change: Change::Led { leader: node, leader_epoch },
+        });
     }
 
     /// The leader starts again: a new leader epoch, so that what its last run wrote and lost is told from what it writes.
     pub fn lead_again(&mut self) {
-        self.push(Entry { generation: self.generation, change: self.led_by(self.leader) });
-    }
-
-    fn led_by(&self, leader: NodeId) -> Change {
-        Change::Led { leader, leader_epoch: LeaderEpoch::new(next_of(leader, self.leader_epoch.get())) }
+        let leader_epoch = LeaderEpoch::new(self.leader_epoch.get() + 1);
+        self.push(Entry { generation: self.generation, change: Change::Led { leader: self.leader, leader_epoch } });
     }
 
     /// What a leader's replica is told of its partition.
@@ -226,11 +231,6 @@ impl Default for Journal {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// The lowest number above a known one that no other node can choose.
-fn next_of(node: NodeId, known: i32) -> i32 {
-    (known.max(0) / STRIDE + 1) * STRIDE + node.get()
 }
 
 fn encode(entry: &Entry, out: &mut Vec<u8>) {

@@ -52,6 +52,8 @@ pub struct Watch {
     ledgers: BTreeMap<NodeId, Ledger>,
     /// The highest log end of each node, crashes or not.
     ends: BTreeMap<NodeId, Offset>,
+    /// Each node's watermark as it was shown last.
+    shown: BTreeMap<NodeId, Offset>,
     /// How far each node's watermark was found to cover committed batches of the lineage it is in.
     verified: BTreeMap<NodeId, Offset>,
     /// Batches polled from somebody who followed a deposed leader.
@@ -71,6 +73,7 @@ impl Watch {
             durability: Durability::default(),
             ledgers: BTreeMap::new(),
             ends: BTreeMap::new(),
+            shown: BTreeMap::new(),
             verified: BTreeMap::new(),
             polled_aside: BTreeSet::new(),
         }
@@ -98,6 +101,7 @@ impl Watch {
         if before.is_none_or(|before| before.generation != sight.generation) {
             self.lower(sight.node, self.committed.base_end(sight.generation));
         }
+        let shown = self.shown.insert(sight.node, sight.high_watermark);
         let fresh_run = before.is_none_or(|before| before.run != sight.run);
         let ledger = self.ledgers.entry(sight.node).or_default();
         let news = match ledger.refresh(reader, epochs) {
@@ -125,7 +129,7 @@ impl Watch {
         match sight.role {
             Role::Leader => self.leads(sight, isr, fresh_run || !news.cut.is_empty())?,
             // A watermark that does not move says nothing new: it may be of another history still.
-            Role::Follower if before.is_some_and(|before| sight.high_watermark > before.high_watermark) => {
+            Role::Follower if shown.is_some_and(|shown| sight.high_watermark > shown) && !fresh_run => {
                 let verified = self.verified.entry(sight.node).or_default();
                 self.committed.follows(sight, *verified, ledger)?;
                 *verified = sight.high_watermark;
