@@ -106,6 +106,8 @@ pub(crate) struct Following {
     pub(crate) attached: Option<LeaderEpoch>,
     /// The leader's high watermark as it was last told, exclusive.
     pub(crate) told: Offset,
+    /// The leader's log start as it was last told, inclusive.
+    pub(crate) log_start: Offset,
     /// The leader epoch in which the high watermark was learned.
     pub(crate) told_in: LeaderEpoch,
     /// Whether consumers may be served: not between a cut below the high watermark and the new leader's first word.
@@ -114,7 +116,7 @@ pub(crate) struct Following {
 
 impl Following {
     pub(crate) fn new(told_in: LeaderEpoch) -> Self {
-        Self { attached: None, told: Offset::ZERO, told_in, readable: true }
+        Self { attached: None, told: Offset::ZERO, log_start: Offset::ZERO, told_in, readable: true }
     }
 }
 

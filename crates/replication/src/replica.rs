@@ -361,6 +361,8 @@ impl<T> Replica<T> {
             Ok(()) => {
                 self.log.flushed(job);
                 self.advance(effects);
+                // An error takes the log offline, which the next call says.
+                let _ = self.follow_log_start();
             }
             Err(error) => {
                 self.log.fail(&error);
@@ -698,15 +700,23 @@ impl<T> Replica<T> {
             following.told =
                 if following.told_in == leader_epoch { following.told.max(high_watermark) } else { high_watermark };
             following.told_in = leader_epoch;
+            following.log_start = log_start;
             following.readable = true;
         }
         self.advance(effects);
-        // What lies above the own high watermark waits: the log start follows when it has passed.
-        let log_start = log_start.min(self.high_watermark);
-        if log_start > self.log.log_start() {
-            self.log.delete_records_before(log_start)?;
-        }
+        self.follow_log_start()?;
         self.check_invariants();
+        Ok(())
+    }
+
+    /// Takes over the leader's log start. What lies above the own high watermark waits for that to pass.
+    fn follow_log_start(&mut self) -> Result<(), LogError> {
+        if let Role::Follower(following) = &self.role {
+            let log_start = following.log_start.min(self.high_watermark);
+            if log_start > self.log.log_start() {
+                self.log.delete_records_before(log_start)?;
+            }
+        }
         Ok(())
     }
 
