@@ -551,6 +551,3 @@ impl Receiver {
 fn stale(id: TopicIdPartition, current: LeaderEpoch, found: LeaderEpoch) -> String {
     format!("{id} is in leader epoch {current}, not {found}")
 }
-
-#[cfg(test)]
-mod tests;
