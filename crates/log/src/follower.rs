@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use chronik_model::{LeaderEpoch, Offset, Timestamp};
 
-use crate::fs::{File, OpenMode};
+use crate::fs::{Durability, File, OpenMode};
 use crate::leader_epoch::History;
 use crate::log::{AppendError, Log, LogError, ReplicateError};
 use crate::producer_state::Producers;
@@ -227,7 +227,8 @@ impl Log {
         }
         self.shared.hints.lock().clear();
         self.cut_prepared = false;
-        self.write_epochs(&History::default()).map_err(|(file, source)| self.change_failed(file, source))
+        self.write_epochs(&History::default(), Durability::Visible)
+            .map_err(|(file, source)| self.change_failed(file, source))
     }
 
     /// The only place where a high watermark moves down: what was below it turned out to be this node's alone.

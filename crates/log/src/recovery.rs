@@ -274,6 +274,8 @@ impl Recovery {
             durable,
             durable_heads_sum,
             pending: self.pending,
+            // One that cannot be read may be read next time.
+            epochs_on_file: true,
         });
         Ok((log, self.found))
     }
@@ -338,6 +340,10 @@ impl Recovery {
             let path = segment.path(LOG_SUFFIX);
             let file = self.io(&path, segment.file())?;
             self.pending.add(Unsynced::Path(path.clone()));
+            // The process that made these files may have died before it synced their names.
+            for dir in self.place.dir.ancestors().take(3).filter(|dir| !dir.as_os_str().is_empty()) {
+                self.pending.add(Unsynced::Dir(dir.to_owned()));
+            }
             if at.position == 0 {
                 segment.restart_tables();
                 segment.cut_damage(0);

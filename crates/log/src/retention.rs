@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use chronik_model::{Offset, Timestamp};
 
+use crate::fs::Durability;
 use crate::log::{AppendError, Log, LogError};
 use crate::segment::{LOG_SUFFIX, Segment};
 
@@ -133,7 +134,8 @@ impl Log {
             view.epochs.truncate_from_start(log_start).then(|| view.epochs.clone())
         };
         if let Some(epochs) = epochs {
-            self.write_epochs(&epochs).map_err(|(file, source)| self.change_failed(file, source))?;
+            self.write_epochs(&epochs, Durability::Visible)
+                .map_err(|(file, source)| self.change_failed(file, source))?;
         }
         Ok(log_start)
     }

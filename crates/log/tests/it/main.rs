@@ -10,5 +10,6 @@ mod idempotence;
 mod lookup;
 mod model;
 mod opening;
+mod power_cut;
 mod retention;
 mod support;
