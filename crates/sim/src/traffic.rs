@@ -179,7 +179,7 @@ impl World {
         let consumer = u32::try_from(at).unwrap_or(0);
         let Some(node) = usize::try_from(id.get() - 1).ok().and_then(|at| self.nodes.get(at)) else { return Ok(()) };
         let Some(process) = node.process.as_ref().filter(|_| !node.paused) else { return Ok(()) };
-        let Some((slot, sight)) =
+        let Some((slot, _)) =
             process.sights(&self.generations).nth(partition).filter(|(_, sight)| sight.role != Role::Nobody)
         else {
             return Ok(());
@@ -203,7 +203,7 @@ impl World {
             batches.push(Batch::of(&header));
         }
         self.counts.polled += batches.len() as u64;
-        watch.polled(consumer, &sight, &batches)
+        watch.polled(consumer, &batches)
     }
 
     /// A consumer whose position lies in what was lost begins where the log of the new history ends.

@@ -56,7 +56,7 @@ pub struct Watch {
     shown: BTreeMap<NodeId, Offset>,
     /// How far each node's watermark was found to cover committed batches of the lineage it is in.
     verified: BTreeMap<NodeId, Offset>,
-    /// Batches polled from somebody who followed a deposed leader.
+    /// Batches polled that the newest generation had not committed.
     polled_aside: BTreeSet<(Offset, u32)>,
 }
 
@@ -214,11 +214,11 @@ impl Watch {
         Ok(())
     }
 
-    /// A consumer got batches from a node.
-    pub fn polled(&mut self, consumer: u32, from: &Sight, batches: &[Batch]) -> Result<(), Violation> {
-        if from.generation != self.committed.newest() {
-            self.polled_aside.extend(batches.iter().map(|batch| (batch.base_offset, batch.crc)));
-        }
+    /// A consumer got batches.
+    pub fn polled(&mut self, consumer: u32, batches: &[Batch]) -> Result<(), Violation> {
+        // Who follows a deposed leader, or has not cut its tail yet, serves what the newest history does not have.
+        let aside = batches.iter().filter(|batch| !self.committed.has(batch));
+        self.polled_aside.extend(aside.map(|batch| (batch.base_offset, batch.crc)));
         self.history.poll(consumer, batches)
     }
 

@@ -96,8 +96,13 @@ impl Process {
             logs.push(log);
         }
         if needs_sync && cx.plan.fsync {
-            dir.sync_all().map_err(|e| text(&e))?;
-            logs.iter_mut().for_each(Log::synced_all);
+            // The broker does either, depending on how many logs there are.
+            if cx.random.one_in(2) {
+                dir.sync_all().map_err(|e| text(&e))?;
+                logs.iter_mut().for_each(Log::synced_all);
+            } else {
+                logs.iter_mut().try_for_each(Log::flush).map_err(|e| text(&e))?;
+            }
         }
         let journal = &mut node.journal;
         let replicas: Vec<NodeId> = (1..=i32::from(cx.plan.nodes)).map(NodeId::new).collect();
