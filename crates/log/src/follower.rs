@@ -106,7 +106,7 @@ impl Log {
         self.shared.view.write().segments.pop();
         self.shared.hints.lock().clear();
         self.recent_ends.clear();
-        let gone = dropped.rename_deleted().and_then(|()| dropped.remove_deleted());
+        let gone = dropped.remove_for_good();
         gone.map_err(|source| self.io_failed(dropped.path(LOG_SUFFIX), source))?;
         let unsealed = remove_if_there(before.fs(), &before.path(SUM_SUFFIX));
         unsealed.map_err(|source| self.io_failed(before.path(SUM_SUFFIX), source))?;
@@ -198,7 +198,7 @@ impl Log {
         let segments = self.shared.view.read().segments.clone();
         // The last one first: what a crash leaves is always the beginning of the log.
         for segment in segments.iter().rev() {
-            let gone = segment.rename_deleted().and_then(|()| segment.remove_deleted());
+            let gone = segment.remove_for_good();
             gone.map_err(|source| self.change_failed(segment.path(LOG_SUFFIX), source))?;
         }
         for offset in std::mem::take(&mut self.snapshots) {

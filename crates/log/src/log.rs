@@ -905,8 +905,7 @@ impl Log {
     fn cut_files(&mut self, segment: &Segment, position: u64, end: Offset, removed: &[Arc<Segment>]) -> io::Result<()> {
         let place = Arc::clone(&self.shared.place);
         for segment in removed.iter().rev() {
-            segment.rename_deleted()?;
-            segment.remove_deleted()?;
+            segment.remove_for_good()?;
         }
         let file = segment.file()?;
         file.set_len(position)?;
