@@ -77,6 +77,10 @@ impl Ledger {
             false => bounds.log_start,
         };
         let mut cut: Vec<Batch> = self.batches.split_off(&from).into_values().collect();
+        // A log start can outlive the batch it lies in.
+        if self.batches.values().next_back().is_some_and(|last| last.next_offset > bounds.log_end) {
+            cut.extend(self.batches.pop_last().map(|(_, last)| last));
+        }
         let mut at = from;
         while at < bounds.log_end {
             let slice = match reader.read(at, ReadBound::LogEnd, 1 << 20, true) {

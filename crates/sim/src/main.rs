@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chronik_sim::run::run;
+use chronik_sim::world::Counts;
 
 const USAGE: &str = "usage: chronik-sim run (--seed N [--trace] | --seeds A..B [--keep-going])";
 
@@ -50,14 +51,14 @@ fn many(from: u64, to: u64, keep_going: bool) -> ExitCode {
     // A core's assertion is reported with its seed; the default hook would only repeat it.
     std::panic::set_hook(Box::new(|_| {}));
     let (mut simulated, mut failed, mut done) = (Duration::ZERO, Vec::new(), 0_u64);
-    let mut sum = [0_u64; 6];
+    let mut sum = [0_u64; 7];
     for seed in from..to {
         let report = run(seed, false);
         simulated += report.simulated;
         done += 1;
         let counts = report.counts;
-        let numbers =
-            [counts.events, counts.faults, counts.promotions, counts.lost, counts.acknowledged, counts.polled];
+        let Counts { events, faults, promotions, lost, acknowledged, polled, damaged } = counts;
+        let numbers = [events, faults, promotions, lost, acknowledged, polled, damaged];
         sum.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
         if let Some(violation) = &report.violation {
             failed.push(seed);
@@ -77,9 +78,9 @@ fn many(from: u64, to: u64, keep_going: bool) -> ExitCode {
         simulated.as_secs_f64() / seconds,
         failed.len(),
     );
-    let [events, faults, promotions, lost, acknowledged, polled] = sum;
+    let [events, faults, promotions, lost, acknowledged, polled, damaged] = sum;
     println!(
-        "{events} events, {faults} faults, {promotions} promotions that lost {lost} batches, {acknowledged} batches acknowledged, {polled} polled"
+        "{events} events, {faults} faults, {promotions} promotions that lost {lost} batches, {acknowledged} batches acknowledged, {polled} polled, {damaged} nodes damaged at the end"
     );
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -265,7 +265,8 @@ impl World {
             world.nodes.iter().any(|node| node.id == id && node.is_up() && !node.paused && !node.leads())
         };
         let mut able: Vec<NodeId> = self.nodes.iter().map(|node| node.id).filter(|id| Some(*id) != leader).collect();
-        able.retain(|id| ready(*id, self));
+        // A replica with damage does not lead.
+        able.retain(|id| ready(*id, self) && !self.damaged.contains(id));
         if !unclean && self.plan.mode == Mode::Sync {
             able.retain(|id| self.in_sync(*id));
         }

@@ -71,6 +71,8 @@ pub struct World {
     pub(crate) outcomes: VecDeque<(NodeId, Outcome)>,
     /// Nodes that came back with less than they had, and have not caught up since.
     pub(crate) lost: BTreeSet<NodeId>,
+    /// Nodes whose log has a range that cannot be served.
+    pub(crate) damaged: BTreeSet<NodeId>,
     /// The generation of every leader epoch there was.
     pub(crate) generations: BTreeMap<LeaderEpoch, u64>,
     pub(crate) faulting: bool,
@@ -93,6 +95,8 @@ pub struct Counts {
     pub acknowledged: u64,
     /// Batches polled.
     pub polled: u64,
+    /// Nodes that ended with a damaged range, which nobody repairs.
+    pub damaged: u64,
 }
 
 impl World {
@@ -121,6 +125,7 @@ impl World {
             faults_random: Random::new(seed, "faults"),
             outcomes: VecDeque::new(),
             lost: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             generations: BTreeMap::new(),
             faulting: true,
             producing: true,
@@ -251,16 +256,23 @@ impl World {
         let Some(node) = usize::try_from(id.get() - 1).ok().and_then(|at| self.nodes.get(at)) else { return Ok(()) };
         let Some(process) = &node.process else { return Ok(()) };
         let mut caught_up = true;
+        let mut damaged = false;
         for (slot, sight) in process.sights(&self.generations) {
             let at = usize::try_from(slot.partition().get()).unwrap_or(0);
             let Some(watch) = self.watches.get_mut(at) else { continue };
             let log = slot.replica.log();
             watch.see(&sight, &log.reader(), log.leader_epochs().entries(), &node.journal.isr(slot.partition()))?;
+            damaged |= !log.damage().is_empty();
             caught_up &= sight.log_end >= watch.committed.end(watch.committed.newest());
         }
         if caught_up {
             self.lost.remove(&id);
         }
+        if damaged {
+            self.damaged.insert(id)
+        } else {
+            self.damaged.remove(&id)
+        };
         // I12: a link holds no more than its window and a few control frames.
         let bound = self.plan.window_bytes as usize + (self.plan.append_bytes_max as usize + 4_096) * self.nodes.len();
         let queued = process.queued_bytes();
