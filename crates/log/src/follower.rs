@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use chronik_model::{LeaderEpoch, Offset, Timestamp};
 
-use crate::fs::{File, OpenMode};
+use crate::fs::{Durability, File, OpenMode};
 use crate::leader_epoch::History;
 use crate::log::{AppendError, Log, LogError, ReplicateError};
 use crate::producer_state::Producers;
@@ -106,7 +106,7 @@ impl Log {
         self.shared.view.write().segments.pop();
         self.shared.hints.lock().clear();
         self.recent_ends.clear();
-        let gone = dropped.rename_deleted().and_then(|()| dropped.remove_deleted());
+        let gone = dropped.remove_for_good();
         gone.map_err(|source| self.io_failed(dropped.path(LOG_SUFFIX), source))?;
         let unsealed = remove_if_there(before.fs(), &before.path(SUM_SUFFIX));
         unsealed.map_err(|source| self.io_failed(before.path(SUM_SUFFIX), source))?;
@@ -198,7 +198,7 @@ impl Log {
         let segments = self.shared.view.read().segments.clone();
         // The last one first: what a crash leaves is always the beginning of the log.
         for segment in segments.iter().rev() {
-            let gone = segment.rename_deleted().and_then(|()| segment.remove_deleted());
+            let gone = segment.remove_for_good();
             gone.map_err(|source| self.change_failed(segment.path(LOG_SUFFIX), source))?;
         }
         for offset in std::mem::take(&mut self.snapshots) {
@@ -227,7 +227,8 @@ impl Log {
         }
         self.shared.hints.lock().clear();
         self.cut_prepared = false;
-        self.write_epochs(&History::default()).map_err(|(file, source)| self.change_failed(file, source))
+        self.write_epochs(&History::default(), Durability::Visible)
+            .map_err(|(file, source)| self.change_failed(file, source))
     }
 
     /// The only place where a high watermark moves down: what was below it turned out to be this node's alone.

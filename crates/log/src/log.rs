@@ -214,6 +214,8 @@ pub struct Log {
     pub(crate) truncations: u64,
     /// The log is about to be cut: nothing becomes durable before it is.
     pub(crate) cut_prepared: bool,
+    /// The file of leader epochs has, or once had, an entry that a power cut may bring back.
+    epochs_on_file: bool,
     failed: Option<Arc<str>>,
 }
 
@@ -228,6 +230,7 @@ pub(crate) struct Parts {
     pub(crate) durable: Mark,
     pub(crate) durable_heads_sum: u32,
     pub(crate) pending: Pending,
+    pub(crate) epochs_on_file: bool,
 }
 
 impl Log {
@@ -285,6 +288,7 @@ impl Log {
             durable,
             durable_heads_sum: 0,
             pending,
+            epochs_on_file: false,
         }))
     }
 
@@ -306,6 +310,7 @@ impl Log {
             recent_ends: VecDeque::new(),
             truncations: 0,
             cut_prepared: false,
+            epochs_on_file: parts.epochs_on_file,
             failed: None,
         }
     }
@@ -598,24 +603,31 @@ impl Log {
         Ok(file)
     }
 
-    /// Notes a leader epoch's start, in memory and in its file. The file is part of the next flush, so that a durable
-    /// batch always has its epoch on record.
+    /// Notes a leader epoch's start, in memory and in its file. The first entry is part of the next flush, so that a durable
+    /// batch always has its epoch on record. A later one is durable before its first batch is written: where a power cut
+    /// kept that batch and the record without it, recovery would have to take the batch for damage.
     fn assign_epoch(&mut self, leader_epoch: LeaderEpoch, start: Offset) -> Result<(), AppendError> {
         if self.shared.view.read().epochs.latest() == Some(leader_epoch) {
             return Ok(());
         }
         let mut epochs = self.leader_epochs();
         if epochs.assign(leader_epoch, start) {
-            self.write_epochs(&epochs).map_err(|(file, source)| self.io_failed(file, source))?;
+            let durability = if self.epochs_on_file { Durability::Durable } else { Durability::Visible };
+            self.epochs_on_file = true;
+            self.write_epochs(&epochs, durability).map_err(|(file, source)| self.io_failed(file, source))?;
             self.shared.view.write().epochs = epochs;
         }
         Ok(())
     }
 
-    pub(crate) fn write_epochs(&mut self, epochs: &History) -> Result<(), (PathBuf, io::Error)> {
+    pub(crate) fn write_epochs(
+        &mut self,
+        epochs: &History,
+        durability: Durability,
+    ) -> Result<(), (PathBuf, io::Error)> {
         let place = &self.shared.place;
         let path = place.dir.join(leader_epoch::FILE);
-        match replace_file(&*place.fs, &path, &epochs.encode(), Durability::Visible) {
+        match replace_file(&*place.fs, &path, &epochs.encode(), durability) {
             Ok(()) => {
                 self.pending.add(Unsynced::Path(path));
                 self.pending.add(Unsynced::Dir(place.dir.clone()));
@@ -906,7 +918,7 @@ impl Log {
             self.durable_heads_sum = self.heads_sum;
         }
         let epochs = self.leader_epochs();
-        self.write_epochs(&epochs).map_err(|(file, source)| self.change_failed(file, source))?;
+        self.write_epochs(&epochs, Durability::Visible).map_err(|(file, source)| self.change_failed(file, source))?;
         self.reload_producers(end)?;
         Ok(end)
     }
@@ -914,8 +926,7 @@ impl Log {
     fn cut_files(&mut self, segment: &Segment, position: u64, end: Offset, removed: &[Arc<Segment>]) -> io::Result<()> {
         let place = Arc::clone(&self.shared.place);
         for segment in removed.iter().rev() {
-            segment.rename_deleted()?;
-            segment.remove_deleted()?;
+            segment.remove_for_good()?;
         }
         let file = segment.file()?;
         file.set_len(position)?;

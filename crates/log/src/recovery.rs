@@ -274,6 +274,8 @@ impl Recovery {
             durable,
             durable_heads_sum,
             pending: self.pending,
+            // One that cannot be read may be read next time.
+            epochs_on_file: true,
         });
         Ok((log, self.found))
     }
@@ -341,6 +343,10 @@ impl Recovery {
             // What counts is on the disk. The process before this one may have ended because a sync failed.
             self.io(&path, file.drop_cached(at.position))?;
             self.pending.add(Unsynced::Path(path.clone()));
+            // The process that made these files may have died before it synced their names.
+            for dir in self.place.dir.ancestors().take(3).filter(|dir| !dir.as_os_str().is_empty()) {
+                self.pending.add(Unsynced::Dir(dir.to_owned()));
+            }
             if at.position == 0 {
                 segment.restart_tables();
                 segment.cut_damage(0);

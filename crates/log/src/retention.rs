@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use chronik_model::{Offset, Timestamp};
 
+use crate::fs::Durability;
 use crate::leader_epoch::History;
 use crate::log::{AppendError, Log, LogError};
 use crate::reader::{ReadError, View};
@@ -141,7 +142,9 @@ impl Log {
 
     fn epochs_changed(&mut self, epochs: Option<History>) -> Result<(), LogError> {
         match epochs {
-            Some(epochs) => self.write_epochs(&epochs).map_err(|(file, source)| self.change_failed(file, source)),
+            Some(epochs) => self
+                .write_epochs(&epochs, Durability::Visible)
+                .map_err(|(file, source)| self.change_failed(file, source)),
             None => Ok(()),
         }
     }

@@ -633,6 +633,14 @@ impl Segment {
         self.place.fs.rename(&log, &deleted(&log))
     }
 
+    /// Removes the segment so that no crash brings it back. Where several go from the end of a log, each is gone before the
+    /// one before it is touched: a name that came back behind a shorter segment would look like damage between them.
+    pub(crate) fn remove_for_good(&self) -> io::Result<()> {
+        self.rename_deleted()?;
+        self.place.fs.sync_dir(&self.place.dir)?;
+        self.remove_deleted()
+    }
+
     /// Removes a renamed segment and its derived files.
     pub(crate) fn remove_deleted(&self) -> io::Result<()> {
         for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX, SUM_SUFFIX, DAMAGE_SUFFIX] {

@@ -1,10 +1,15 @@
-//! What a follower knows beside its log, and why it does not take what it is sent.
+//! What a follower does: it says what it has, cuts what its leader does not have, and takes what its leader sends.
+//!
+//! Nothing is written before all of it was checked. The high watermark is the leader's word, as far as the own log goes;
+//! only a cut for a later leader goes below it.
 
 use chronik_log::{LogError, ReadError, ReplicateError};
-use chronik_model::{LeaderEpoch, Offset};
+use chronik_model::{LeaderEpoch, Offset, Timestamp};
 use chronik_record::BatchHeader;
 
 use crate::link::Reason;
+use crate::message::{AppendHead, Attach, Attached, Progress, Reset, ResetCause, Tail, TopicIdPartition, Truncate};
+use crate::replica::{Effect, Position, Replica, Role};
 
 /// A follower did not do what its leader asked for. Nothing changed, unless the disk failed.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +111,8 @@ pub(crate) struct Following {
     pub(crate) attached: Option<LeaderEpoch>,
     /// The leader's high watermark as it was last told, exclusive.
     pub(crate) told: Offset,
+    /// The leader's log start as it was last told, inclusive.
+    pub(crate) log_start: Offset,
     /// The leader epoch in which the high watermark was learned.
     pub(crate) told_in: LeaderEpoch,
     /// Whether consumers may be served: not between a cut below the high watermark and the new leader's first word.
@@ -114,12 +121,204 @@ pub(crate) struct Following {
 
 impl Following {
     pub(crate) fn new(told_in: LeaderEpoch) -> Self {
-        Self { attached: None, told: Offset::ZERO, told_in, readable: true }
+        Self { attached: None, told: Offset::ZERO, log_start: Offset::ZERO, told_in, readable: true }
+    }
+}
+
+impl<T> Replica<T> {
+    /// The leader wants to send: tells it what is here.
+    ///
+    /// # Errors
+    /// This replica leads, knows a later leader, or its log cannot be read.
+    pub fn attach(&mut self, attach: &Attach) -> Result<Attached, FollowError> {
+        self.online()?;
+        let following = self.following(attach.leader_epoch)?;
+        following.attached = Some(attach.leader_epoch);
+        self.leader_epoch = attach.leader_epoch;
+        self.attached(attach.id)
+    }
+
+    /// First half of a cut: call it, write a checkpoint, call [`Replica::truncate`]. Nothing may be appended in between.
+    ///
+    /// # Errors
+    /// As [`Replica::truncate`].
+    pub fn prepare_truncate(&mut self, truncate: &Truncate) -> Result<(), FollowError> {
+        self.check_truncate(truncate)?;
+        self.log.prepare_cut(truncate.to)?;
+        self.lowered();
+        Ok(())
+    }
+
+    /// Cuts what the leader does not have, and keeps it in a file.
+    ///
+    /// # Errors
+    /// The leader is not the one attached to, or contradicts what it said was committed; or the disk failed.
+    pub fn truncate(&mut self, truncate: &Truncate, effects: &mut Vec<Effect<T>>) -> Result<Attached, FollowError> {
+        self.check_truncate(truncate)?;
+        let reason = format!("the leader of epoch {} does not have it", truncate.leader_epoch);
+        let cut = self.log.cut_aside(truncate.to, &reason)?;
+        self.lowered();
+        effects.extend(cut.map(Effect::TailCut));
+        self.want_flush(effects);
+        self.attached(truncate.id)
+    }
+
+    /// First half of a new beginning: call it, write a checkpoint, call [`Replica::reset`].
+    ///
+    /// # Errors
+    /// As [`Replica::reset`].
+    pub fn prepare_reset(&mut self, reset: &Reset) -> Result<(), FollowError> {
+        self.online()?;
+        self.agreed(reset.leader_epoch)?;
+        self.log.prepare_cut(self.log.first_segment())?;
+        self.lowered();
+        Ok(())
+    }
+
+    /// Drops the log and begins it anew where the leader's begins.
+    ///
+    /// # Errors
+    /// The leader is not the one attached to, or the disk failed.
+    pub fn reset(&mut self, reset: &Reset, effects: &mut Vec<Effect<T>>) -> Result<Attached, FollowError> {
+        self.online()?;
+        self.agreed(reset.leader_epoch)?;
+        let reason = format!("it shares nothing with the leader of epoch {}", reset.leader_epoch);
+        self.log.reset_to(reset.to, (reset.cause == ResetCause::Diverged).then_some(&reason))?;
+        self.lowered();
+        self.want_flush(effects);
+        self.attached(reset.id)
+    }
+
+    /// Appends what the leader sent, exactly as it is.
+    ///
+    /// # Errors
+    /// Nothing was appended, unless the disk failed; the replica is offline then.
+    pub fn append_replicated(
+        &mut self,
+        head: &AppendHead,
+        batches: &[u8],
+        now: Timestamp,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Result<Position, FollowError> {
+        self.agreed(head.leader_epoch)?;
+        let (log_end, found) = (self.log.log_end(), head.base);
+        if found > log_end {
+            return Err(FollowError::Gap { log_end, found });
+        }
+        if found < log_end {
+            return Err(FollowError::Overlap { log_end, found });
+        }
+        let (announced, found) = (head.end, end_of(batches)?);
+        if announced != found {
+            return Err(FollowError::WrongEnd { announced, found });
+        }
+        self.log.append_replicated_in(head.segment, batches, head.leader_epoch, now)?;
+        self.told(head.high_watermark, head.log_start, effects)?;
+        self.want_flush(effects);
+        Ok(self.position())
+    }
+
+    /// The leader's bounds moved.
+    ///
+    /// # Errors
+    /// The leader is not the one attached to, or the disk failed.
+    pub fn progress(&mut self, progress: &Progress, effects: &mut Vec<Effect<T>>) -> Result<(), FollowError> {
+        self.agreed(progress.leader_epoch)?;
+        self.told(progress.high_watermark, progress.log_start, effects)
+    }
+
+    fn told(
+        &mut self,
+        high_watermark: Offset,
+        log_start: Offset,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Result<(), FollowError> {
+        let leader_epoch = self.leader_epoch;
+        if let Role::Follower(following) = &mut self.role {
+            following.told =
+                if following.told_in == leader_epoch { following.told.max(high_watermark) } else { high_watermark };
+            following.told_in = leader_epoch;
+            following.log_start = log_start;
+            following.readable = true;
+        }
+        self.advance(effects);
+        self.follow_log_start()?;
+        self.check_invariants();
+        Ok(())
+    }
+
+    /// Takes over the leader's log start. What lies above the own high watermark waits for that to pass.
+    pub(crate) fn follow_log_start(&mut self) -> Result<(), LogError> {
+        if let Role::Follower(following) = &self.role {
+            let log_start = following.log_start.min(self.high_watermark);
+            if log_start > self.log.log_start() {
+                self.log.delete_records_before(log_start)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn online(&self) -> Result<(), FollowError> {
+        match self.log.offline() {
+            None => Ok(()),
+            Some(cause) => Err(LogError::Offline(cause.into()).into()),
+        }
+    }
+
+    /// The follower's part, where it may follow in `leader_epoch`.
+    fn following(&mut self, found: LeaderEpoch) -> Result<&mut Following, FollowError> {
+        let current = self.leader_epoch;
+        match &mut self.role {
+            Role::Leader(_) => Err(FollowError::Leads { leader_epoch: current }),
+            Role::Follower(_) if found < current => Err(FollowError::StaleLeaderEpoch { current, found }),
+            Role::Follower(following) => Ok(following),
+        }
+    }
+
+    /// Whether the leader of this epoch was attached to.
+    fn agreed(&mut self, found: LeaderEpoch) -> Result<(), FollowError> {
+        if self.following(found)?.attached == Some(found) { Ok(()) } else { Err(FollowError::NotAttached { found }) }
+    }
+
+    fn check_truncate(&mut self, truncate: &Truncate) -> Result<(), FollowError> {
+        self.online()?;
+        self.agreed(truncate.leader_epoch)?;
+        let (high_watermark, leader_epoch) = (self.high_watermark, truncate.leader_epoch);
+        if truncate.to < high_watermark && self.following(leader_epoch)?.told_in >= leader_epoch {
+            return Err(FollowError::BelowHighWatermark { to: truncate.to, high_watermark, leader_epoch });
+        }
+        Ok(())
+    }
+
+    /// Takes over the high watermark of a log that was cut.
+    fn lowered(&mut self) {
+        let high_watermark = self.log.high_watermark();
+        let changed = high_watermark != self.high_watermark;
+        self.high_watermark = high_watermark;
+        if let Role::Follower(following) = &mut self.role {
+            following.told = following.told.min(high_watermark);
+            following.readable &= !changed;
+        }
+        self.check_invariants();
+    }
+
+    fn attached(&self, id: TopicIdPartition) -> Result<Attached, FollowError> {
+        let log_end = self.log.log_end();
+        let tail = self.log.reader().batch_before(log_end)?;
+        Ok(Attached {
+            id,
+            leader_epoch: self.leader_epoch,
+            log_start: self.log.log_start(),
+            log_end,
+            durable_end: self.log.durable_end(),
+            tail: tail.map(|header| Tail { base: header.base_offset, crc: header.crc }),
+            epochs: self.log.leader_epochs().entries().to_vec(),
+        })
     }
 }
 
 /// The offset behind the last batch of a frame, as far as headers tell; the log checks the rest.
-pub(crate) fn end_of(batches: &[u8]) -> Result<Offset, ReplicateError> {
+fn end_of(batches: &[u8]) -> Result<Offset, ReplicateError> {
     let (mut position, mut end) = (0, Offset::UNKNOWN);
     while let Some(rest) = batches.get(position..).filter(|rest| !rest.is_empty()) {
         let corrupt = |reason| ReplicateError::Corrupt { position, reason };

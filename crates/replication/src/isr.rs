@@ -257,13 +257,12 @@ impl Tracker {
         if settings.mode == Mode::Async {
             return Some(own.counted);
         }
-        let mut counting = self.committed.clone();
-        counting.extend(self.proposed.iter().flatten());
-        if counting.len() < self.min_in_sync(settings) {
+        let joining = self.proposed.iter().flatten().filter(|replica| !self.committed.contains(replica));
+        if self.committed.len() + joining.clone().count() < self.min_in_sync(settings) {
             return None;
         }
         let node_id = self.assignment.node_id;
-        let ends = counting.iter().filter(|replica| **replica != node_id).map(|replica| {
+        let ends = self.committed.iter().chain(joining).filter(|replica| **replica != node_id).map(|replica| {
             self.followers.get(replica).map_or(Offset::ZERO, |follower| follower.counted(settings.durability))
         });
         ends.chain([own.counted]).min()

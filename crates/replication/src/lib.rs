@@ -27,6 +27,7 @@ mod ack;
 mod follower;
 pub mod frame;
 pub mod isr;
+mod leader;
 pub mod link;
 pub mod message;
 mod replica;

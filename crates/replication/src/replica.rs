@@ -13,10 +13,11 @@ use chronik_model::{Instant, LeaderEpoch, NodeId, Offset, Timestamp};
 use chronik_record::ProducedBatch;
 
 use crate::ack::Parked;
-use crate::follower::{FollowError, Following, end_of};
-use crate::isr::{Assignment, FollowerState, Own, Proposal, Tracker};
+use crate::follower::Following;
+use crate::isr::{Assignment, FollowerState, Proposal, Tracker};
+use crate::leader::Leading;
 use crate::link::sender::{Bounds, PartitionState};
-use crate::message::{AppendHead, Attach, Attached, Progress, Reset, ResetCause, Tail, TopicIdPartition, Truncate};
+use crate::message::TopicIdPartition;
 
 /// What the high watermark counts on this replica (`chronik.durability`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,13 +131,6 @@ pub struct Position {
 pub(crate) enum Role {
     Leader(Leading),
     Follower(Following),
-}
-
-#[derive(Debug)]
-pub(crate) struct Leading {
-    pub(crate) tracker: Tracker,
-    /// The log end at which this node began to lead.
-    pub(crate) epoch_start: Offset,
 }
 
 /// One replica of one partition. `T` is what the shell gets back when an append is committed.
@@ -364,6 +358,8 @@ impl<T> Replica<T> {
             Ok(()) => {
                 self.log.flushed(job);
                 self.advance(effects);
+                // An error takes the log offline, which the next call says.
+                let _ = self.follow_log_start();
             }
             Err(error) => {
                 self.log.fail(&error);
@@ -479,333 +475,23 @@ impl<T> Replica<T> {
         self.want_flush(effects);
     }
 
-    // ---- leading --------------------------------------------------------------------------------------------------
-
-    /// The metadata changed the partition without changing its leader epoch.
-    pub fn assign(&mut self, assignment: Assignment, now: Instant, effects: &mut Vec<Effect<T>>) {
-        let Role::Leader(leading) = &mut self.role else { return };
-        if assignment.leader_epoch != self.leader_epoch {
-            return;
-        }
-        leading.tracker.assign(assignment);
-        self.advance(effects);
-        self.refuse_if_too_few(effects);
-        self.propose(now, effects);
-    }
-
-    /// The change of the ISR that was proposed for a partition epoch is known not to be committed.
-    pub fn isr_refused(&mut self, partition_epoch: i32, now: Instant, effects: &mut Vec<Effect<T>>) {
-        if let Role::Leader(leading) = &mut self.role {
-            leading.tracker.refused(partition_epoch);
-            self.advance(effects);
-            self.propose(now, effects);
-        }
-    }
-
-    /// A follower's log was brought to agree with this one, on the connection `session`. False where this replica does
-    /// not lead in that epoch.
-    pub fn follower_attached(
-        &mut self,
-        node_id: NodeId,
-        session: u64,
-        follower: Position,
-        now: Instant,
-        effects: &mut Vec<Effect<T>>,
-    ) -> bool {
-        let own = self.own();
-        let Role::Leader(leading) = &mut self.role else { return false };
-        if follower.leader_epoch != self.leader_epoch || follower.log_end > own.log_end {
-            return false;
-        }
-        let durable_end = follower.durable_end.min(follower.log_end);
-        leading.tracker.attach(node_id, session, (follower.log_end, durable_end), &own, now);
-        self.advance(effects);
-        self.propose(now, effects);
-        true
-    }
-
-    /// A follower has come further. False where the connection or the leader epoch is another one, or the follower says
-    /// what cannot be.
-    pub fn acked(
-        &mut self,
-        node_id: NodeId,
-        session: u64,
-        follower: Position,
-        now: Instant,
-        effects: &mut Vec<Effect<T>>,
-    ) -> bool {
-        let own = self.own();
-        let Role::Leader(leading) = &mut self.role else { return false };
-        if follower.leader_epoch != self.leader_epoch
-            || !leading.tracker.ack(node_id, session, (follower.log_end, follower.durable_end), &own, now)
-        {
-            return false;
-        }
-        self.advance(effects);
-        self.propose(now, effects);
-        true
-    }
-
-    /// A follower's connection is gone. It stays in sync until it has been away for too long.
-    pub fn follower_detached(&mut self, node_id: NodeId, session: u64) {
-        if let Role::Leader(leading) = &mut self.role {
-            leading.tracker.detach(node_id, session);
-        }
-    }
-
-    /// Looks at the clock: a follower that lags for too long is no longer in sync.
-    pub fn tick(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
-        let own = self.own();
-        if let Role::Leader(leading) = &mut self.role {
-            leading.tracker.tick(&own, now);
-            self.propose(now, effects);
-        }
-    }
-
-    /// When to call [`Replica::tick`].
-    pub fn deadline(&self) -> Option<Instant> {
-        match &self.role {
-            Role::Leader(leading) => leading.tracker.next_tick(&self.settings),
-            Role::Follower(_) => None,
-        }
-    }
-
-    fn own(&self) -> Own {
-        let epoch_start = match &self.role {
-            Role::Leader(leading) => leading.epoch_start,
-            Role::Follower(_) => Offset::ZERO,
-        };
-        Own { log_end: self.log.log_end(), counted: self.counted(), high_watermark: self.high_watermark, epoch_start }
-    }
-
-    fn propose(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
-        let own = self.own();
-        if let Role::Leader(leading) = &mut self.role
-            && let Some(proposal) = leading.tracker.propose(&self.settings, &own, now)
-        {
-            effects.push(Effect::AlterIsr(proposal));
-        }
-        self.check_invariants();
-    }
-
-    /// Why nothing more can be committed here, if so.
-    fn cannot_commit(&self) -> Option<Unacknowledged> {
-        match &self.role {
-            Role::Follower(_) => Some(Unacknowledged::NotLeader),
-            Role::Leader(leading) => {
-                let too_few = leading.tracker.isr().len() < leading.tracker.min_in_sync(&self.settings);
-                too_few.then_some(Unacknowledged::NotEnoughReplicas)
-            }
-        }
-    }
-
-    fn refuse_if_too_few(&mut self, effects: &mut Vec<Effect<T>>) {
-        if let Some(cause) = self.cannot_commit() {
-            self.refuse_parked(cause, effects);
-        }
-    }
-
-    // ---- following ------------------------------------------------------------------------------------------------
-
-    /// The leader wants to send: tells it what is here.
-    ///
-    /// # Errors
-    /// This replica leads, knows a later leader, or its log cannot be read.
-    pub fn attach(&mut self, attach: &Attach) -> Result<Attached, FollowError> {
-        self.online()?;
-        let following = self.following(attach.leader_epoch)?;
-        following.attached = Some(attach.leader_epoch);
-        self.leader_epoch = attach.leader_epoch;
-        self.attached(attach.id)
-    }
-
-    /// First half of a cut: call it, write a checkpoint, call [`Replica::truncate`]. Nothing may be appended in between.
-    ///
-    /// # Errors
-    /// As [`Replica::truncate`].
-    pub fn prepare_truncate(&mut self, truncate: &Truncate) -> Result<(), FollowError> {
-        self.check_truncate(truncate)?;
-        self.log.prepare_cut(truncate.to)?;
-        self.lowered();
-        Ok(())
-    }
-
-    /// Cuts what the leader does not have, and keeps it in a file.
-    ///
-    /// # Errors
-    /// The leader is not the one attached to, or contradicts what it said was committed; or the disk failed.
-    pub fn truncate(&mut self, truncate: &Truncate, effects: &mut Vec<Effect<T>>) -> Result<Attached, FollowError> {
-        self.check_truncate(truncate)?;
-        let reason = format!("the leader of epoch {} does not have it", truncate.leader_epoch);
-        let cut = self.log.cut_aside(truncate.to, &reason)?;
-        self.lowered();
-        effects.extend(cut.map(Effect::TailCut));
-        self.want_flush(effects);
-        self.attached(truncate.id)
-    }
-
-    /// First half of a new beginning: call it, write a checkpoint, call [`Replica::reset`].
-    ///
-    /// # Errors
-    /// As [`Replica::reset`].
-    pub fn prepare_reset(&mut self, reset: &Reset) -> Result<(), FollowError> {
-        self.online()?;
-        self.agreed(reset.leader_epoch)?;
-        self.log.prepare_cut(self.log.first_segment())?;
-        self.lowered();
-        Ok(())
-    }
-
-    /// Drops the log and begins it anew where the leader's begins.
-    ///
-    /// # Errors
-    /// The leader is not the one attached to, or the disk failed.
-    pub fn reset(&mut self, reset: &Reset, effects: &mut Vec<Effect<T>>) -> Result<Attached, FollowError> {
-        self.online()?;
-        self.agreed(reset.leader_epoch)?;
-        let reason = format!("it shares nothing with the leader of epoch {}", reset.leader_epoch);
-        self.log.reset_to(reset.to, (reset.cause == ResetCause::Diverged).then_some(&reason))?;
-        self.lowered();
-        self.want_flush(effects);
-        self.attached(reset.id)
-    }
-
-    /// Appends what the leader sent, exactly as it is.
-    ///
-    /// # Errors
-    /// Nothing was appended, unless the disk failed; the replica is offline then.
-    pub fn append_replicated(
-        &mut self,
-        head: &AppendHead,
-        batches: &[u8],
-        now: Timestamp,
-        effects: &mut Vec<Effect<T>>,
-    ) -> Result<Position, FollowError> {
-        self.agreed(head.leader_epoch)?;
-        let (log_end, found) = (self.log.log_end(), head.base);
-        if found > log_end {
-            return Err(FollowError::Gap { log_end, found });
-        }
-        if found < log_end {
-            return Err(FollowError::Overlap { log_end, found });
-        }
-        let (announced, found) = (head.end, end_of(batches)?);
-        if announced != found {
-            return Err(FollowError::WrongEnd { announced, found });
-        }
-        self.log.append_replicated_in(head.segment, batches, head.leader_epoch, now)?;
-        self.told(head.high_watermark, head.log_start, effects)?;
-        self.want_flush(effects);
-        Ok(self.position())
-    }
-
-    /// The leader's bounds moved.
-    ///
-    /// # Errors
-    /// The leader is not the one attached to, or the disk failed.
-    pub fn progress(&mut self, progress: &Progress, effects: &mut Vec<Effect<T>>) -> Result<(), FollowError> {
-        self.agreed(progress.leader_epoch)?;
-        self.told(progress.high_watermark, progress.log_start, effects)
-    }
-
-    fn told(
-        &mut self,
-        high_watermark: Offset,
-        log_start: Offset,
-        effects: &mut Vec<Effect<T>>,
-    ) -> Result<(), FollowError> {
-        let leader_epoch = self.leader_epoch;
-        if let Role::Follower(following) = &mut self.role {
-            following.told =
-                if following.told_in == leader_epoch { following.told.max(high_watermark) } else { high_watermark };
-            following.told_in = leader_epoch;
-            following.readable = true;
-        }
-        self.advance(effects);
-        // What lies above the own high watermark waits: the log start follows when it has passed.
-        let log_start = log_start.min(self.high_watermark);
-        if log_start > self.log.log_start() {
-            self.log.delete_records_before(log_start)?;
-        }
-        self.check_invariants();
-        Ok(())
-    }
-
-    fn online(&self) -> Result<(), FollowError> {
-        match self.log.offline() {
-            None => Ok(()),
-            Some(cause) => Err(LogError::Offline(cause.into()).into()),
-        }
-    }
-
-    /// The follower's part, where it may follow in `leader_epoch`.
-    fn following(&mut self, found: LeaderEpoch) -> Result<&mut Following, FollowError> {
-        let current = self.leader_epoch;
-        match &mut self.role {
-            Role::Leader(_) => Err(FollowError::Leads { leader_epoch: current }),
-            Role::Follower(_) if found < current => Err(FollowError::StaleLeaderEpoch { current, found }),
-            Role::Follower(following) => Ok(following),
-        }
-    }
-
-    /// Whether the leader of this epoch was attached to.
-    fn agreed(&mut self, found: LeaderEpoch) -> Result<(), FollowError> {
-        if self.following(found)?.attached == Some(found) { Ok(()) } else { Err(FollowError::NotAttached { found }) }
-    }
-
-    fn check_truncate(&mut self, truncate: &Truncate) -> Result<(), FollowError> {
-        self.online()?;
-        self.agreed(truncate.leader_epoch)?;
-        let (high_watermark, leader_epoch) = (self.high_watermark, truncate.leader_epoch);
-        if truncate.to < high_watermark && self.following(leader_epoch)?.told_in >= leader_epoch {
-            return Err(FollowError::BelowHighWatermark { to: truncate.to, high_watermark, leader_epoch });
-        }
-        Ok(())
-    }
-
-    /// Takes over the high watermark of a log that was cut.
-    fn lowered(&mut self) {
-        let high_watermark = self.log.high_watermark();
-        let changed = high_watermark != self.high_watermark;
-        self.high_watermark = high_watermark;
-        if let Role::Follower(following) = &mut self.role {
-            following.told = following.told.min(high_watermark);
-            following.readable &= !changed;
-        }
-        self.check_invariants();
-    }
-
-    fn attached(&self, id: TopicIdPartition) -> Result<Attached, FollowError> {
-        let log_end = self.log.log_end();
-        let tail = self.log.reader().batch_before(log_end)?;
-        Ok(Attached {
-            id,
-            leader_epoch: self.leader_epoch,
-            log_start: self.log.log_start(),
-            log_end,
-            durable_end: self.log.durable_end(),
-            tail: tail.map(|header| Tail { base: header.base_offset, crc: header.crc }),
-            epochs: self.log.leader_epochs().entries().to_vec(),
-        })
-    }
-
     // ---- both -----------------------------------------------------------------------------------------------------
 
     /// The end of what counts of the own log.
-    fn counted(&self) -> Offset {
+    pub(crate) fn counted(&self) -> Offset {
         match self.settings.durability {
             Durability::Fsync => self.log.durable_end(),
             Durability::PageCache => self.log.log_end(),
         }
     }
 
-    fn want_flush(&self, effects: &mut Vec<Effect<T>>) {
+    pub(crate) fn want_flush(&self, effects: &mut Vec<Effect<T>>) {
         if self.settings.durability == Durability::Fsync && self.log.durable_end() < self.log.log_end() {
             effects.push(Effect::FlushWanted);
         }
     }
 
-    fn advance(&mut self, effects: &mut Vec<Effect<T>>) {
+    pub(crate) fn advance(&mut self, effects: &mut Vec<Effect<T>>) {
         let own = self.own();
         let reached = match &self.role {
             Role::Leader(leading) => leading.tracker.committed_end(&self.settings, &own),
@@ -820,7 +506,7 @@ impl<T> Replica<T> {
         self.check_invariants();
     }
 
-    fn refuse_parked(&mut self, cause: Unacknowledged, effects: &mut Vec<Effect<T>>) {
+    pub(crate) fn refuse_parked(&mut self, cause: Unacknowledged, effects: &mut Vec<Effect<T>>) {
         self.parked.drain(|token| effects.push(Effect::Refused(token, cause)));
     }
 

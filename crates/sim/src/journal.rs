@@ -1,18 +1,22 @@
 //! A stand-in for the controller: who leads, in which generation and leader epoch, and who is in sync, as a journal that
 //! is durable with every entry and travels to followers like the real one.
 //!
-//! Its rules are the ones that the replication core relies on: a promotion takes a generation and a leader epoch that no
-//! other node can choose, a leader that starts again takes a new leader epoch, and a change of the ISR counts only from the
-//! leader of the present leader epoch.
+//! Its rules are the ones that the replication core relies on: a promotion takes a generation that no other node can
+//! choose; a leader that starts again takes a new leader epoch; every leader epoch of a higher generation is above all those
+//! of a lower one, however often its leader started; and a change of the ISR counts only from the leader of the present
+//! leader epoch.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chronik_model::{LeaderEpoch, NodeId, Offset, PartitionIndex};
+use chronik_replication::isr::{Assignment, Proposal};
 use chronik_replication::message::{Generation, JournalPosition, MetadataDelta, MetadataSnapshot};
 
-/// Numbers that belong to one node lie this far apart.
-const STRIDE: i32 = 1024;
+/// How many bits of a leader epoch count the starts of one leader.
+const STARTS_BITS: u32 = 10;
+/// How many bits of a generation, and of a leader epoch above the starts, say whose it is.
+const NODE_BITS: u32 = 4;
 const ENTRY_BYTES: usize = 34;
 /// No cluster of a simulation has more nodes.
 const ISR_MAX: usize = 4;
@@ -55,6 +59,8 @@ pub struct Journal {
     leader: NodeId,
     leader_epoch: LeaderEpoch,
     isr: BTreeMap<PartitionIndex, Vec<NodeId>>,
+    /// How often each partition was changed under this leader epoch.
+    changes: BTreeMap<PartitionIndex, i32>,
 }
 
 impl Journal {
@@ -68,6 +74,7 @@ impl Journal {
             leader: NodeId::NONE,
             leader_epoch: LeaderEpoch::NONE,
             isr: BTreeMap::new(),
+            changes: BTreeMap::new(),
         }
     }
 
@@ -110,12 +117,15 @@ impl Journal {
         }
     }
 
-    /// Promotes `node`: the next generation and leader epoch that belong to it.
+    /// Promotes `node`: the next generation that belongs to it, and the first leader epoch in it.
     pub fn promote(&mut self, node: NodeId) {
-        let next = |known: i32| (known.max(0) / STRIDE + 1) * STRIDE + node.get();
-        let (generation, leader_epoch) = (next(self.generation.get()), next(self.leader_epoch.get()));
-        let change = Change::Led { leader: node, leader_epoch: LeaderEpoch::new(leader_epoch) };
-        self.push(Entry { generation: Generation::new(generation), change });
+        let count = (self.generation.get() >> NODE_BITS) + 1;
+        let generation = (count << NODE_BITS) | node.get();
+        let leader_epoch = LeaderEpoch::new(generation << STARTS_BITS);
+        self.push(Entry {
+            generation: Generation::new(generation),
+            change: Change::Led { leader: node, leader_epoch },
+        });
     }
 
     /// The leader starts again: a new leader epoch, so that what its last run wrote and lost is told from what it writes.
@@ -124,11 +134,24 @@ impl Journal {
         self.push(Entry { generation: self.generation, change: Change::Led { leader: self.leader, leader_epoch } });
     }
 
-    /// Changes the in-sync replicas as the leader of `leader_epoch` asks. Returns whether that counts.
-    pub fn alter_isr(&mut self, partition: PartitionIndex, leader_epoch: LeaderEpoch, isr: Vec<NodeId>) -> bool {
-        let counts = leader_epoch == self.leader_epoch;
+    /// What a leader's replica is told of its partition.
+    pub fn assignment(&self, partition: PartitionIndex, replicas: &[NodeId]) -> Assignment {
+        Assignment {
+            node_id: self.leader,
+            leader_epoch: self.leader_epoch,
+            partition_epoch: self.changes.get(&partition).copied().unwrap_or(0),
+            replicas: replicas.to_vec(),
+            isr: self.isr(partition),
+        }
+    }
+
+    /// Changes the in-sync replicas as a leader proposes. Returns whether that counts.
+    pub fn alter_isr(&mut self, partition: PartitionIndex, proposal: &Proposal) -> bool {
+        let known = self.changes.get(&partition).copied().unwrap_or(0);
+        let counts = proposal.leader_epoch == self.leader_epoch && proposal.partition_epoch == known;
         if counts {
-            self.push(Entry { generation: self.generation, change: Change::Isr { partition, isr } });
+            let change = Change::Isr { partition, isr: proposal.isr.clone() };
+            self.push(Entry { generation: self.generation, change });
         }
         counts
     }
@@ -188,6 +211,7 @@ impl Journal {
         match &entry.change {
             Change::Led { leader, leader_epoch } => {
                 self.isr.clear();
+                self.changes.clear();
                 self.leader_epoch = *leader_epoch;
                 if entry.generation >= self.generation {
                     self.leader = *leader;
@@ -195,6 +219,7 @@ impl Journal {
             }
             Change::Isr { partition, isr } => {
                 self.isr.insert(*partition, isr.clone());
+                *self.changes.entry(*partition).or_default() += 1;
             }
         }
         self.generation = self.generation.max(entry.generation);
@@ -259,9 +284,17 @@ mod tests {
         let (one, partition) = (NodeId::new(1), PartitionIndex::new(0));
         let mut journal = Journal::new();
         journal.promote(one);
-        assert!(journal.alter_isr(partition, journal.leader_epoch(), vec![one, NodeId::new(2)]));
+        let proposal = |journal: &Journal, other| {
+            let assignment = journal.assignment(partition, &[]);
+            let isr = vec![one, NodeId::new(other)];
+            Proposal { isr, leader_epoch: assignment.leader_epoch, partition_epoch: assignment.partition_epoch }
+        };
+        let first = proposal(&journal, 2);
+        assert!(journal.alter_isr(partition, &first));
+        assert!(!journal.alter_isr(partition, &first), "it was decided on what is no more");
         journal.lead_again();
-        assert!(journal.alter_isr(partition, journal.leader_epoch(), vec![one, NodeId::new(3)]));
+        let second = proposal(&journal, 3);
+        assert!(journal.alter_isr(partition, &second));
         let mut copy = Journal::new();
         while copy.position() != journal.position() {
             let delta = journal.read(copy.position().end, 40).unwrap();

@@ -28,7 +28,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    fn of(header: &BatchHeader) -> Self {
+    /// What a batch's header says.
+    pub fn of(header: &BatchHeader) -> Self {
         let producer = (header.producer_id, header.producer_epoch, header.base_sequence);
         Self {
             base_offset: header.base_offset,
@@ -76,6 +77,10 @@ impl Ledger {
             false => bounds.log_start,
         };
         let mut cut: Vec<Batch> = self.batches.split_off(&from).into_values().collect();
+        // A log start can outlive the batch it lies in.
+        if self.batches.values().next_back().is_some_and(|last| last.next_offset > bounds.log_end) {
+            cut.extend(self.batches.pop_last().map(|(_, last)| last));
+        }
         let mut at = from;
         while at < bounds.log_end {
             let slice = match reader.read(at, ReadBound::LogEnd, 1 << 20, true) {
@@ -134,7 +139,7 @@ impl Ledger {
     }
 
     /// Every batch.
-    pub fn iter(&self) -> impl Iterator<Item = &Batch> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Batch> {
         self.batches.values()
     }
 }

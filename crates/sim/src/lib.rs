@@ -8,12 +8,18 @@
 #![warn(missing_docs)]
 
 pub mod check;
+pub mod clients;
 pub mod journal;
 pub mod ledger;
 pub mod network;
+pub mod node;
+mod operator;
 pub mod plan;
 pub mod random;
+pub mod run;
 pub mod schedule;
 pub mod sight;
 pub mod trace;
+mod traffic;
 pub mod watch;
+pub mod world;

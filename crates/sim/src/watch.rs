@@ -52,7 +52,11 @@ pub struct Watch {
     ledgers: BTreeMap<NodeId, Ledger>,
     /// The highest log end of each node, crashes or not.
     ends: BTreeMap<NodeId, Offset>,
-    /// Batches polled from somebody who followed a deposed leader.
+    /// Each node's watermark as it was shown last.
+    shown: BTreeMap<NodeId, Offset>,
+    /// How far each node's watermark was found to cover committed batches of the lineage it is in.
+    verified: BTreeMap<NodeId, Offset>,
+    /// Batches polled that the newest generation had not committed.
     polled_aside: BTreeSet<(Offset, u32)>,
 }
 
@@ -69,6 +73,8 @@ impl Watch {
             durability: Durability::default(),
             ledgers: BTreeMap::new(),
             ends: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            verified: BTreeMap::new(),
             polled_aside: BTreeSet::new(),
         }
     }
@@ -93,9 +99,9 @@ impl Watch {
     ) -> Result<(), Violation> {
         let before = self.watermarks.last(sight.node).copied();
         if before.is_none_or(|before| before.generation != sight.generation) {
-            self.watermarks.lower(sight.node, self.committed.base_end(sight.generation));
+            self.lower(sight.node, self.committed.base_end(sight.generation));
         }
-        let known_watermark = self.watermarks.last(sight.node).map_or(Offset::ZERO, |last| last.high_watermark);
+        let shown = self.shown.insert(sight.node, sight.high_watermark);
         let fresh_run = before.is_none_or(|before| before.run != sight.run);
         let ledger = self.ledgers.entry(sight.node).or_default();
         let news = match ledger.refresh(reader, epochs) {
@@ -122,10 +128,13 @@ impl Watch {
         *end = sight.log_end.max(*end);
         match sight.role {
             Role::Leader => self.leads(sight, isr, fresh_run || !news.cut.is_empty())?,
-            Role::Follower => {
-                let known = if fresh_run { sight.log_start } else { known_watermark };
-                self.committed.follows(sight, known, ledger)?;
+            // A watermark that does not move says nothing new: it may be of another history still.
+            Role::Follower if shown.is_some_and(|shown| sight.high_watermark > shown) && !fresh_run => {
+                let verified = self.verified.entry(sight.node).or_default();
+                self.committed.follows(sight, *verified, ledger)?;
+                *verified = sight.high_watermark;
             }
+            Role::Follower => {}
             Role::Nobody => {}
         }
         Ok(())
@@ -152,6 +161,12 @@ impl Watch {
         Ok(())
     }
 
+    fn lower(&mut self, node: NodeId, to: Offset) {
+        self.watermarks.lower(node, to);
+        let verified = self.verified.entry(node).or_default();
+        *verified = to.min(*verified);
+    }
+
     fn highest(&self, node: NodeId) -> Offset {
         self.ends.get(&node).copied().unwrap_or(Offset::ZERO)
     }
@@ -162,7 +177,7 @@ impl Watch {
             self.committed.forgive(generation, log_end);
             let nodes: Vec<NodeId> = self.ledgers.keys().copied().collect();
             for node in nodes {
-                self.watermarks.lower(node, log_end);
+                self.lower(node, log_end);
             }
         }
     }
@@ -199,11 +214,11 @@ impl Watch {
         Ok(())
     }
 
-    /// A consumer got batches from a node.
-    pub fn polled(&mut self, consumer: u32, from: &Sight, batches: &[Batch]) -> Result<(), Violation> {
-        if from.generation != self.committed.newest() {
-            self.polled_aside.extend(batches.iter().map(|batch| (batch.base_offset, batch.crc)));
-        }
+    /// A consumer got batches.
+    pub fn polled(&mut self, consumer: u32, batches: &[Batch]) -> Result<(), Violation> {
+        // Who follows a deposed leader, or has not cut its tail yet, serves what the newest history does not have.
+        let aside = batches.iter().filter(|batch| !self.committed.has(batch));
+        self.polled_aside.extend(aside.map(|batch| (batch.base_offset, batch.crc)));
         self.history.poll(consumer, batches)
     }
 

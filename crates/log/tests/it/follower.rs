@@ -125,3 +125,171 @@ fn epochs_end_where_the_next_one_begins() {
     let end = |epoch: i32| log.end_offset_for_epoch(LeaderEpoch::new(epoch)).map(|(e, o)| (e.get(), o.get()));
     assert_eq!((end(0), end(1), end(2), end(3)), (Some((0, 40)), Some((1, 80)), Some((2, 120)), None));
 }
+
+#[test]
+fn a_segment_begins_where_the_leaders_did_and_nowhere_else() {
+    let (_, leader) = leader();
+    let fs = disk();
+    // Its own settings would never begin a segment, and the leader's did.
+    let mut follower = create(&fs, chronik_log::LogConfig { segment_bytes: 1 << 30, ..small() });
+    let reader = leader.reader();
+    let mut from = o(0);
+    while from < leader.log_end() {
+        let region = reader.read_replica(from, leader.log_end(), 700).unwrap();
+        let bytes = region.slice.read().unwrap();
+        let end = follower.append_replicated_in(region.segment, &bytes, LeaderEpoch::new(2), at(0)).unwrap();
+        assert_eq!(end, region.end);
+        from = end;
+    }
+    assert!(leader.segments_count() > 2);
+    assert_eq!(follower.segments_count(), leader.segments_count());
+    assert_eq!(follower.active_segment(), leader.active_segment());
+    let segment = o(1);
+    let batch = stored(&batch(99, 1), follower.log_end(), LeaderEpoch::new(2));
+    let error = follower.append_replicated_in(segment, &batch, LeaderEpoch::new(2), at(0)).unwrap_err();
+    assert!(matches!(error, ReplicateError::Segment { found, .. } if found == segment));
+    assert_eq!(follower.log_end(), leader.log_end());
+}
+
+#[test]
+fn an_empty_segment_that_a_cut_left_gives_way_to_the_one_before() {
+    let (_, leader) = leader();
+    let bases: Vec<Offset> = leader.tail(o(0)).unwrap().iter().map(|slice| slice.base_offset).collect();
+    let (fs, mut follower) = self::leader();
+    let last = *bases.last().unwrap();
+    follower.flush().unwrap();
+    follower.cut_aside(last, "test").unwrap();
+    assert_eq!((follower.active_segment(), follower.log_end()), (last, last));
+    // The leader went on in the segment before.
+    let before = bases[bases.len() - 2];
+    let batch = stored(&batch(99, 1), last, LeaderEpoch::new(2));
+    follower.append_replicated_in(before, &batch, LeaderEpoch::new(2), at(0)).unwrap();
+    assert_eq!((follower.active_segment(), follower.segments_count()), (before, bases.len() - 1));
+    follower.check_invariants();
+    follower.flush().unwrap();
+    let checkpoint = follower.checkpoint().unwrap();
+    drop(follower);
+    fs.crash(3);
+    let (follower, recovered) = open(&fs, small(), Some(checkpoint), false);
+    assert_eq!((recovered.damage.len(), follower.log_end()), (0, last.next()));
+}
+
+#[test]
+fn a_cut_goes_below_the_high_watermark_and_keeps_what_it_cut() {
+    for target in [0, 1, 7, 40, 80, 119] {
+        let (fs, mut log) = leader();
+        log.flush().unwrap();
+        log.set_high_watermark(o(100));
+        let (all, _) = read_all(&log, o(0), 1 << 20);
+        let cut = log.cut_aside(o(target), "a reason\nof two lines").unwrap().unwrap();
+        let end = o(target / 2 * 2);
+        assert_eq!((log.log_end(), cut.from, cut.to), (end, end, o(120)));
+        assert_eq!(log.high_watermark(), end.min(o(100)));
+        log.check_invariants();
+        let mut kept = Vec::new();
+        let summary = chronik_log::dump::walk(&fs, &cut.file, |entry| match entry {
+            chronik_log::dump::Entry::Batch { header, .. } => kept.push(header),
+            entry => panic!("{entry:?}"),
+        });
+        assert!(summary.unwrap().is_sound());
+        let expected: Vec<_> =
+            all.iter().map(|(header, _)| *header).filter(|header| header.base_offset >= end).collect();
+        assert_eq!(kept, expected);
+        let note = chronik_log::dump::note(&fs, &cut.file).unwrap().unwrap();
+        assert!(note.ends_with("reason=a reasonof two lines"), "{note}");
+        assert_eq!(
+            log.cut_aside(o(120), "again").unwrap_err().to_string(),
+            format!("offset 120 is outside [0, {end}]")
+        );
+    }
+}
+
+#[test]
+fn a_second_cut_at_the_same_offset_keeps_the_first() {
+    let (_, mut log) = leader();
+    let first = log.cut_aside(o(80), "first").unwrap().unwrap();
+    log.append(&batch(500, 2), LeaderEpoch::new(3), at(0)).unwrap();
+    let second = log.cut_aside(o(80), "second").unwrap().unwrap();
+    assert!(first.file.ends_with("wal_3_80.cut") && second.file.ends_with("wal_3_80.1.cut"));
+}
+
+#[test]
+fn nothing_becomes_durable_between_the_halves_of_a_cut() {
+    let (_, mut log) = leader();
+    let job = log.flush_job().unwrap();
+    job.run().unwrap();
+    assert_eq!(log.prepare_cut(o(31)).unwrap(), o(30));
+    log.flushed(job);
+    assert!(log.flush_job().is_none());
+    assert_eq!(log.checkpoint().unwrap().recovery_point, o(0));
+    log.cut_aside(o(31), "test").unwrap();
+    log.flush().unwrap();
+    assert_eq!(log.durable_end(), o(30));
+}
+
+#[test]
+fn a_new_beginning_leaves_nothing_of_the_old_log() {
+    for base in [0, 7, 500] {
+        let (fs, mut log) = leader();
+        log.append(&idempotent(3, 0, 0, 2), LeaderEpoch::new(2), at(0)).unwrap();
+        log.flush().unwrap();
+        log.set_high_watermark(log.log_end());
+        log.reset_to(o(base), None).unwrap();
+        log.check_invariants();
+        assert_eq!((log.log_start(), log.log_end(), log.high_watermark()), (o(base), o(base), o(base)));
+        assert!(log.leader_epochs().entries().is_empty() && log.producers().is_empty());
+        let bytes = stored(&batch(1, 1), o(base), LeaderEpoch::new(1));
+        log.append_replicated_in(o(base), &bytes, LeaderEpoch::new(1), at(0)).unwrap();
+        log.flush().unwrap();
+        let checkpoint = log.checkpoint().unwrap();
+        drop(log);
+        fs.crash(5);
+        let (log, recovered) = open(&fs, small(), Some(checkpoint), false);
+        assert_eq!((recovered.damage.len(), log.log_start(), log.log_end()), (0, o(base), o(base + 1)));
+    }
+}
+
+#[test]
+fn a_crash_at_any_call_of_a_cut_or_a_new_beginning_damages_nothing() {
+    for (reset, seed) in (0..8).flat_map(|seed| [(false, seed), (true, seed)]) {
+        for call in 0.. {
+            let (fs, mut log) = leader();
+            log.flush().unwrap();
+            let to = if reset { log.first_segment() } else { o(50) };
+            log.prepare_cut(to).unwrap();
+            let checkpoint = log.checkpoint().unwrap();
+            fs.fail_at(call, chronik_log::fs::Fault::Io);
+            let outcome = if reset { log.reset_to(o(900), Some("t")) } else { log.cut_aside(o(50), "t").map(drop) };
+            drop(log);
+            fs.heal();
+            fs.crash(call * 100 + seed);
+            let (log, recovered) = open(&fs, small(), Some(checkpoint), false);
+            assert_eq!(recovered.damage, [], "call {call} seed {seed}");
+            assert!(reset || log.log_end() >= o(50), "call {call} seed {seed}: {}", log.log_end());
+            if outcome.is_ok() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_region_for_a_follower_begins_below_the_log_start_where_the_segment_is_there() {
+    let (_, mut log) = leader();
+    log.set_high_watermark(o(120));
+    log.delete_records_before(o(51)).unwrap();
+    log.remove_below_log_start().unwrap();
+    let first = log.first_segment();
+    assert!(first > o(0) && first < o(51));
+    let reader = log.reader();
+    let region = reader.read_replica(first, o(120), 1 << 20).unwrap();
+    assert_eq!((region.slice.base_offset, region.segment), (first, first));
+    assert!(matches!(
+        reader.read_replica(o(0), o(120), 100),
+        Err(chronik_log::ReadError::OutOfRange { log_start, .. }) if log_start == first
+    ));
+    assert_eq!(reader.batch_before(region.end).unwrap().unwrap().next_offset(), region.end);
+    assert!(reader.batch_before(o(first.get() + 1)).unwrap().is_none());
+    let end = reader.read_replica(o(120), o(120), 100).unwrap();
+    assert_eq!((end.slice.len, end.end), (0, o(120)));
+}

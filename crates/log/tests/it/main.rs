@@ -12,5 +12,6 @@ mod missing;
 mod model;
 mod open_files;
 mod opening;
+mod power_cut;
 mod retention;
 mod support;

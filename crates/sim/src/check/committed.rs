@@ -65,6 +65,12 @@ impl Committed {
         self.lineages.get(&generation).map_or(Offset::ZERO, |lineage| lineage.base_end)
     }
 
+    /// Whether the newest generation has committed a batch.
+    pub fn has(&self, batch: &Batch) -> bool {
+        let newest = self.lineages.values().next_back();
+        newest.is_some_and(|newest| newest.batches.get(&batch.base_offset) == Some(batch))
+    }
+
     /// Whether a batch was lost in a way the mode allows, by its offset and checksum.
     pub fn is_lost(&self, base_offset: Offset, crc: u32) -> bool {
         self.lost.contains(&(base_offset, crc))
@@ -142,7 +148,7 @@ impl Committed {
         let mut lost = 0;
         if let Some(lineage) = self.lineages.get(&newest) {
             for batch in lineage.batches.values() {
-                if batch.base_offset < sight.log_start || ledger.at(batch.base_offset) == Some(batch) {
+                if batch.next_offset <= sight.log_start || ledger.at(batch.base_offset) == Some(batch) {
                     batches.insert(batch.base_offset, *batch);
                 } else {
                     lost += 1;

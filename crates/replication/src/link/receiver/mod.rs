@@ -503,7 +503,8 @@ impl Receiver {
     fn fence(&mut self, fenced: Fenced, effects: &mut Vec<Effect>) {
         let detail = format!("generation {} leads", fenced.generation);
         // Who has not proven itself is not told who leads.
-        let unproven = self.config.secret.is_some() && matches!(self.phase, Phase::Listening(_) | Phase::Challenged(..));
+        let unproven =
+            self.config.secret.is_some() && matches!(self.phase, Phase::Listening(_) | Phase::Challenged(..));
         if self.phase != Phase::Idle && !unproven {
             effects.push(Effect::Send(Frame::Fenced(fenced)));
         }
@@ -550,6 +551,3 @@ impl Receiver {
 fn stale(id: TopicIdPartition, current: LeaderEpoch, found: LeaderEpoch) -> String {
     format!("{id} is in leader epoch {current}, not {found}")
 }
-
-#[cfg(test)]
-mod tests;

@@ -197,7 +197,8 @@ pub enum Effect {
         /// The features both have.
         features: u64,
     },
-    /// Read whole journal batches from an offset on; answer [`Input::JournalRead`].
+    /// Read whole journal batches from an offset on; answer [`Input::JournalRead`]. Where the first one alone is larger than
+    /// a head may be ([`frame::Limits::HEAD_BYTES_MAX`]), answer as [`Effect::ReadSnapshot`].
     ReadJournal {
         /// Where to begin, inclusive.
         from: Offset,

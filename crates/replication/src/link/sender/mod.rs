@@ -552,6 +552,3 @@ pub struct PartitionProgress {
     /// What there is to be sent, exclusive end.
     pub end: Offset,
 }
-
-#[cfg(test)]
-mod tests;

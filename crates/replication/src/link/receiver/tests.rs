@@ -1,1 +1,0 @@
-//! A receiver and what it answers.

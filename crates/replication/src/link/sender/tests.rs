@@ -1,1 +1,0 @@
-//! A sender and what it says.

@@ -1,0 +1,74 @@
+//! One replica in its shell: the core, its group commit, and what an observer sees of it.
+
+use std::time::Duration;
+
+use chronik_log::FlushJob;
+use chronik_model::{NodeId, PartitionIndex};
+use chronik_replication::Replica;
+use chronik_replication::message::TopicIdPartition;
+
+use super::Context;
+use crate::sight::{Role, Sight};
+use crate::world::Event;
+
+/// One replica.
+#[derive(Debug)]
+pub struct Slot {
+    /// The partition.
+    pub id: TopicIdPartition,
+    /// The core. Its tokens are those of the clients.
+    pub replica: Replica<u64>,
+    /// The sync that is under way.
+    job: Option<FlushJob>,
+}
+
+impl Slot {
+    pub(super) fn new(id: TopicIdPartition, replica: Replica<u64>) -> Self {
+        Self { id, replica, job: None }
+    }
+
+    /// The partition's number.
+    pub fn partition(&self) -> PartitionIndex {
+        self.id.partition
+    }
+
+    /// Begins a sync, unless one is under way or nothing is to be synced.
+    pub(super) fn begin_flush(&mut self, node: NodeId, run: u32, cx: &mut Context<'_>) {
+        if self.job.is_none() {
+            self.job = self.replica.flush_job();
+            if self.job.is_some() {
+                let delay = Duration::from_micros(cx.random.between(50, 50 + cx.plan.sync_ms * 1_000));
+                cx.schedule.after(delay, Event::Flushed { node, run, partition: self.id.partition });
+            }
+        }
+    }
+
+    /// Ends the sync that is under way: the disk is asked at its end, so that a fault hits it then.
+    pub(super) fn end_flush(&mut self, effects: &mut Vec<chronik_replication::Effect<u64>>) {
+        if let Some(job) = self.job.take() {
+            let outcome = job.run();
+            self.replica.flushed(job, outcome, effects);
+        }
+    }
+
+    /// What an observer sees.
+    pub fn sight(&self, node: NodeId, run: u32, generation: u64, serves: bool) -> Sight {
+        let log = self.replica.log();
+        let role = match (serves && self.replica.is_readable(), self.replica.leads()) {
+            (true, true) => Role::Leader,
+            (true, false) => Role::Follower,
+            _ => Role::Nobody,
+        };
+        Sight {
+            node,
+            run,
+            role,
+            generation,
+            leader_epoch: self.replica.leader_epoch(),
+            log_start: log.log_start(),
+            high_watermark: self.replica.high_watermark(),
+            durable_end: log.durable_end(),
+            log_end: log.log_end(),
+        }
+    }
+}
