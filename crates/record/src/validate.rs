@@ -52,6 +52,13 @@ pub struct ProducePolicy {
     pub caps: Caps,
 }
 
+impl ProducePolicy {
+    /// Whether validation may have to look inside the records, which takes time in proportion to what they decompress to.
+    pub fn looks_inside(&self) -> bool {
+        self.keys_required || matches!(self.compression, CompressionPolicy::Forced(..))
+    }
+}
+
 impl Default for ProducePolicy {
     /// Kafka's defaults.
     fn default() -> Self {
@@ -345,7 +352,7 @@ fn frame(records: &[u8], max_message_bytes: usize) -> Result<BatchHeader, Invali
 /// The checks on header fields, once the CRC vouches for them.
 fn check_fields(header: &BatchHeader, policy: &ProducePolicy, now: Timestamp) -> Result<Compression, InvalidBatch> {
     let BatchHeader { attributes, last_offset_delta, records_count, .. } = *header;
-    if records_count <= 0 || last_offset_delta != records_count - 1 {
+    if records_count <= 0 || last_offset_delta != records_count - 1 || records_count > records_max(header) {
         return Err(InvalidBatch::Count { records_count, last_offset_delta });
     }
     if attributes.is_control() {
@@ -371,6 +378,20 @@ fn check_fields(header: &BatchHeader, policy: &ProducePolicy, now: Timestamp) ->
         check_timestamps(header, policy, now)?;
     }
     Ok(codec)
+}
+
+/// More records than this cannot be in the batch: a count is no reason to take offsets that nothing stands for. A record
+/// has seven bytes at least, and no codec makes more of a byte than zstd, whose shortest block of four bytes stands for
+/// 128 KiB.
+fn records_max(header: &BatchHeader) -> i32 {
+    const RECORD_BYTES_MIN: usize = 7;
+    const EXPANSION_MAX: usize = 128 * 1024 / 4;
+    let payload = header.size_bytes().saturating_sub(HEADER_BYTES);
+    let expanded = match header.attributes.compression() {
+        Some(Compression::None) => payload,
+        _ => payload.saturating_mul(EXPANSION_MAX),
+    };
+    i32::try_from(expanded / RECORD_BYTES_MIN).unwrap_or(i32::MAX)
 }
 
 /// The header bounds the timestamps from above. From below it gives the first record's, which producers send in order;

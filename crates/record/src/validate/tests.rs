@@ -71,6 +71,34 @@ fn every_flipped_bit_but_those_of_the_leader_epoch_is_refused() {
 }
 
 #[test]
+fn a_count_that_the_payload_cannot_hold_takes_no_offsets() {
+    let counted = |codec: Compression, count: i32| {
+        let batch = batch_in(codec);
+        let mut header = BatchHeader::read(&batch).unwrap();
+        (header.records_count, header.last_offset_delta) = (count, count - 1);
+        seal(&mut header, batch.to_vec()).unwrap()
+    };
+    for codec in Compression::ALL {
+        assert_eq!(kind(counted(codec, i32::MAX)), Some(InvalidKind::InvalidRecord), "{codec}");
+    }
+    let payload = i32::try_from(batch().len() - HEADER_BYTES).unwrap();
+    assert_eq!(kind(counted(Compression::None, payload / 7)), None);
+    assert_eq!(kind(counted(Compression::None, payload / 7 + 1)), Some(InvalidKind::InvalidRecord));
+}
+
+#[test]
+fn a_million_equal_records_pass_in_every_codec() {
+    for codec in Compression::ALL {
+        let mut builder = BatchBuilder::new(codec, TimestampType::Create, NOW);
+        for _ in 0..1_000_000 {
+            builder.append(NOW, None, None, &[]);
+        }
+        let policy = ProducePolicy { max_message_bytes: usize::MAX, ..ProducePolicy::default() };
+        assert!(with(builder.build().unwrap().bytes().clone(), &policy).is_ok(), "{codec}");
+    }
+}
+
+#[test]
 fn batch_cut_anywhere_is_corrupt() {
     let valid = batch();
     assert_eq!(kind(Bytes::new()), Some(InvalidKind::InvalidRecord));
