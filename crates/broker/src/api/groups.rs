@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chronik_coordinator::message::{self, DescribedGroup, JoinProtocol, LeaveMember, SyncAssignment};
 use chronik_coordinator::{GroupError, Response};
 use chronik_wire::ErrorCode;
@@ -72,6 +73,11 @@ pub(super) async fn find_coordinator(call: Arc<Call>, request: FindCoordinatorRe
     FindCoordinatorResponse { coordinators, ..Default::default() }
 }
 
+/// Bytes of their own: a slice kept in a group would keep the whole request in memory.
+fn owned(slice: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(slice)
+}
+
 pub(super) async fn join(call: Arc<Call>, request: JoinGroupRequest) -> JoinGroupResponse {
     let version = call.version();
     let group_id = request.group_id.clone();
@@ -88,7 +94,7 @@ pub(super) async fn join(call: Arc<Call>, request: JoinGroupRequest) -> JoinGrou
         protocols: request
             .protocols
             .into_iter()
-            .map(|protocol| JoinProtocol { name: protocol.name, metadata: protocol.metadata })
+            .map(|protocol| JoinProtocol { name: protocol.name, metadata: owned(&protocol.metadata) })
             .collect(),
         reason: request.reason,
         member_id_required: version >= 4,
@@ -139,7 +145,7 @@ pub(super) async fn sync(call: Arc<Call>, request: SyncGroupRequest) -> SyncGrou
         assignments: request
             .assignments
             .into_iter()
-            .map(|assigned| SyncAssignment { member_id: assigned.member_id, assignment: assigned.assignment })
+            .map(|assigned| SyncAssignment { member_id: assigned.member_id, assignment: owned(&assigned.assignment) })
             .collect(),
     };
     let synced =

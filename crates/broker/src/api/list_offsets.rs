@@ -34,7 +34,10 @@ pub(super) async fn handle(call: Arc<Call>, request: ListOffsetsRequest) -> List
         return answer(request, version, |topic, asked, bound| look_up(&call, topic, asked, bound));
     }
     let again = request.clone();
-    let looking = move || answer(request, version, |topic, asked, bound| look_up(&call, topic, asked, bound));
+    let looker = Arc::clone(&call);
+    let looking = move || answer(request, version, |topic, asked, bound| look_up(&looker, topic, asked, bound));
+    // Few at once: a look-up may decompress a batch, and whoever asks for thousands waits for them.
+    let _turn = call.broker.look_ups.acquire().await;
     match tokio::task::spawn_blocking(looking).await {
         Ok(response) => response,
         Err(panic) => {

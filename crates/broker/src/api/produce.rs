@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Answer, Call, Started};
 use crate::error_code;
 use crate::replica::Committed;
+use crate::tasks;
 
 const ACKS_NONE: i16 = 0;
 const ACKS_LEADER: i16 = 1;
@@ -44,7 +45,7 @@ impl From<ErrorCode> for Failure {
     }
 }
 
-pub(super) fn start(mut call: Call, permit: MemoryPermit) -> Result<Started, DecodeError> {
+pub(super) fn start(mut call: Call) -> Result<Started, DecodeError> {
     let version = call.version();
     let request = ProduceRequestView::decode(&mut call.reader, version)?;
     call.reader = Reader::new(Bytes::new());
@@ -68,7 +69,7 @@ pub(super) fn start(mut call: Call, permit: MemoryPermit) -> Result<Started, Dec
         outcomes.push(Outcome { topic, index, result, committed });
     }
     // The batches are in the log; their memory may serve other requests while this one waits.
-    drop(permit);
+    call.permit = MemoryPermit::default();
     if acks == ACKS_NONE {
         let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
         // Without an answer a closed connection is the only way to tell the producer, as Apache Kafka does.
@@ -127,11 +128,14 @@ fn append(
     let settings = target.settings();
     let topic_metrics = &call.broker.metrics;
     let policy = ProducePolicy { produce_version: version, ..settings.produce.clone() };
-    let batch =
-        chronik_record::validate_produced(partition.records.unwrap_or_default(), &policy, now).map_err(|invalid| {
-            topic_metrics.batches_refused.inc();
-            Failure { code: error_code::invalid_batch(&invalid), message: Some(invalid.to_string()) }
-        })?;
+    let records = partition.records.unwrap_or_default();
+    let validate = || chronik_record::validate_produced(records, &policy, now);
+    // A look inside the records may take long; other connections of this thread go on meanwhile.
+    let validated = if policy.looks_inside() { tasks::aside(validate) } else { validate() };
+    let batch = validated.map_err(|invalid| {
+        topic_metrics.batches_refused.inc();
+        Failure { code: error_code::invalid_batch(&invalid), message: Some(invalid.to_string()) }
+    })?;
     if acks == ACKS_ALL && settings.min_insync_replicas > 1 {
         return Err(Failure {
             code: ErrorCode::NotEnoughReplicas,
