@@ -27,7 +27,7 @@ pub(crate) fn append(error: &AppendError) -> ErrorCode {
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
         AppendError::InvalidTxnState { .. } => ErrorCode::InvalidTxnState,
         AppendError::TooLargeForSegment { .. } => ErrorCode::RecordListTooLarge,
-        AppendError::StaleLeaderEpoch { .. } => ErrorCode::NotLeaderOrFollower,
+        AppendError::StaleLeaderEpoch { .. } | AppendError::Closed => ErrorCode::NotLeaderOrFollower,
         AppendError::OffsetsExhausted { .. } | AppendError::Offline(_) | AppendError::Io { .. } => {
             ErrorCode::KafkaStorageError
         }

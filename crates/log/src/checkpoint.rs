@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chronik_model::{Offset, TopicPartition};
+use chronik_model::{Offset, TopicId, TopicPartition};
 
 use crate::fs::{Durability, Fs, read_small_file, replace_file};
 
@@ -24,6 +24,9 @@ const CLEAN_STOP_TEXT: &[u8] = b"clean\n";
 /// What recovery needs to know of one partition. Everything below `recovery_point` is durable and verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
+    /// The topic the line is about: a later topic of the same name has another id. `None` where the log is no topic's, and
+    /// in a line of a build that did not write it.
+    pub topic_id: Option<TopicId>,
     /// First offset that may be served, inclusive.
     pub log_start: Offset,
     /// End of the durable, verified part, exclusive.
@@ -76,7 +79,7 @@ fn encode<'a>(partitions: impl IntoIterator<Item = (&'a TopicPartition, &'a Chec
     let mut text = format!("{CHECKPOINT_HEAD}\n");
     for (tp, at) in partitions {
         let snapshot = at.producer_snapshot.map_or(-1, Offset::get);
-        let _ = writeln!(
+        let _ = write!(
             text,
             "{} {} {} {} {} {} {} {:08x} {}",
             tp.topic,
@@ -89,6 +92,10 @@ fn encode<'a>(partitions: impl IntoIterator<Item = (&'a TopicPartition, &'a Chec
             at.heads_sum,
             snapshot
         );
+        if let Some(id) = at.topic_id {
+            let _ = write!(text, " {id}");
+        }
+        text.push('\n');
     }
     with_checksum(text)
 }
@@ -104,7 +111,8 @@ fn decode(bytes: &[u8]) -> Option<BTreeMap<TopicPartition, Checkpoint>> {
         let mut next = || fields.next();
         let topic: Arc<str> = next()?.into();
         let tp = TopicPartition::new(topic, next()?.parse().ok()?);
-        let checkpoint = Checkpoint {
+        let mut checkpoint = Checkpoint {
+            topic_id: None,
             log_start: Offset::new(next()?.parse().ok()?),
             recovery_point: Offset::new(next()?.parse().ok()?),
             high_watermark: Offset::new(next()?.parse().ok()?),
@@ -113,6 +121,9 @@ fn decode(bytes: &[u8]) -> Option<BTreeMap<TopicPartition, Checkpoint>> {
             heads_sum: u32::from_str_radix(next()?, 16).ok()?,
             producer_snapshot: Some(Offset::new(next()?.parse().ok()?)).filter(|offset| *offset >= Offset::ZERO),
         };
+        if let Some(id) = next() {
+            checkpoint.topic_id = Some(TopicId(id.parse().ok()?));
+        }
         partitions.insert(tp, checkpoint);
     }
     Some(partitions)
@@ -140,6 +151,7 @@ mod tests {
 
     fn sample() -> BTreeMap<TopicPartition, Checkpoint> {
         let at = |n: i64| Checkpoint {
+            topic_id: (n > 0).then(|| TopicId(chronik_model::Uuid::from_random([9; 16]))),
             log_start: Offset::new(n),
             recovery_point: Offset::new(n + 10),
             high_watermark: Offset::new(n + 9),
@@ -171,6 +183,14 @@ mod tests {
             flipped[at / 8] ^= 1 << (at % 8);
             assert_eq!(decode(&flipped), None, "bit {at}");
         }
+    }
+
+    #[test]
+    fn a_line_without_a_topic_id_is_read() {
+        let text = "chronik-checkpoint 1\nt 0 1 9 8 1 77 0000abcd -1\n";
+        let read = decode(&with_checksum(text.to_owned())).unwrap();
+        let at = read.get(&TopicPartition::new("t", 0)).unwrap();
+        assert_eq!((at.topic_id, at.recovery_point, at.producer_snapshot), (None, Offset::new(9), None));
     }
 
     #[test]

@@ -23,8 +23,9 @@ pub struct LogConfig {
     pub delete_on_retention: bool,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration: Duration,
-    /// Whether a segment is made durable before the next one is begun. Without it a power cut can leave a torn segment
-    /// with a whole one behind it, which recovery must take for damage.
+    /// Whether a segment is made durable before the next one is begun, as it must be where acknowledgements promise that.
+    /// Without it a power cut can leave a torn segment with a whole one behind it: recovery calls what lies between lost,
+    /// not damaged.
     pub sync_on_roll: bool,
 }
 

@@ -1,6 +1,7 @@
 //! Ranges of a segment that cannot be served, and the side file that remembers them once the recovery point has passed.
 //!
-//! Deciding what is damage is recovery's; refusing to serve it is the reader's.
+//! Deciding what is damage and what is merely lost is recovery's; refusing the one and passing over the other is the
+//! reader's.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ use crate::scan::Reason;
 use crate::segment::remove_if_there;
 
 const HEAD: &str = "chronik-damage 1";
+/// Ends the line of a range that is only lost.
+const LOST: &str = " lost";
 
 /// A range of a segment that cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,13 @@ pub struct Damage {
     pub offset_end: Offset,
     /// What was found.
     pub reason: Reason,
+}
+
+impl Damage {
+    /// Whether the range is only lost: nobody was told that it is durable, so that reads may pass over it.
+    pub fn is_lost(&self) -> bool {
+        self.reason == Reason::Lost
+    }
 }
 
 impl std::fmt::Display for Damage {
@@ -52,7 +62,8 @@ pub(crate) fn save(fs: &dyn Fs, path: &Path, ranges: &[Damage]) -> io::Result<()
     }
     let mut text = format!("{HEAD}\n");
     for range in ranges {
-        text.push_str(&format!("{} {} {} {}\n", range.position, range.position_end, range.offset, range.offset_end));
+        let (position, end, lost) = (range.position, range.position_end, if range.is_lost() { LOST } else { "" });
+        text.push_str(&format!("{position} {end} {} {}{lost}\n", range.offset, range.offset_end));
     }
     replace_file(fs, path, &with_checksum(text), Durability::Durable)
 }
@@ -73,6 +84,10 @@ fn decode(log_file: &Path, bytes: &[u8]) -> Option<Vec<Damage>> {
         return None;
     }
     for line in lines {
+        let (line, reason) = match line.strip_suffix(LOST) {
+            Some(line) => (line, Reason::Lost),
+            None => (line, Reason::KnownDamage),
+        };
         let mut fields = line.split(' ');
         let mut next = || fields.next()?.parse::<i64>().ok();
         let (position, position_end, offset, offset_end) = (next()?, next()?, next()?, next()?);
@@ -82,7 +97,7 @@ fn decode(log_file: &Path, bytes: &[u8]) -> Option<Vec<Damage>> {
             position_end: u64::try_from(position_end).ok()?,
             offset: Offset::new(offset),
             offset_end: Offset::new(offset_end),
-            reason: Reason::KnownDamage,
+            reason,
         });
     }
     Some(ranges)

@@ -5,6 +5,7 @@
 //! DATA/meta.properties               format version, cluster id, node id
 //! DATA/checkpoint, DATA/clean-stop   see `checkpoint`
 //! DATA/metadata/                     the controller's log
+//! DATA/wal/<topic>/topic-id          whose directory it is, see `topic_id`
 //! DATA/wal/<topic>/<partition>/      a partition's log
 //! DATA/wal/deleted~<topic id>         leftovers of a deletion, removed at start
 //! ```
@@ -16,9 +17,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use chronik_model::{NodeId, TopicId, TopicPartition, Uuid};
+use parking_lot::Mutex;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::fs::{Durability, File, Fs, read_small_file, replace_file};
+use crate::topic_id;
 
 /// The format this code reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -88,6 +91,8 @@ pub struct DataDir {
     created: bool,
     /// Held for the lock, and for syncs of the file system: opened before anything is written.
     lock: Arc<dyn File>,
+    /// What the first sync of the file system that failed said.
+    sync_failed: Mutex<Option<String>>,
 }
 
 impl DataDir {
@@ -128,7 +133,7 @@ impl DataDir {
             fs.create_dir_all(&dir).map_err(io_error(&dir, "created"))?;
         }
         fs.sync_dir(&root).map_err(io_error(&root, "synced"))?;
-        Ok(Self { fs, root, cluster_id, node_id, created, lock })
+        Ok(Self { fs, root, cluster_id, node_id, created, lock, sync_failed: Mutex::new(None) })
     }
 
     fn read_identity(fs: &dyn Fs, root: &Path, wanted: NodeId) -> Result<Option<Uuid>, DirError> {
@@ -197,6 +202,20 @@ impl DataDir {
     /// Where a partition's log lies.
     pub fn partition_dir(&self, tp: &TopicPartition) -> PathBuf {
         self.topic_dir(&tp.topic).join(tp.partition.to_string())
+    }
+
+    /// Whose files lie in the directory of a topic's name; `None` where there is none, or it does not say.
+    pub fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, DirError> {
+        let dir = self.topic_dir(topic);
+        topic_id::read(&*self.fs, &dir).map_err(|source| self.error(&dir.join(topic_id::FILE), "read", source))
+    }
+
+    /// Makes a topic's directory where there is none, and says in it whose it is. Durable with the next
+    /// [`DataDir::sync_all`].
+    pub fn write_topic_id(&self, topic: &str, id: TopicId) -> Result<(), DirError> {
+        let dir = self.topic_dir(topic);
+        self.fs.create_dir_all(&dir).map_err(|source| self.error(&dir, "created", source))?;
+        topic_id::write(&*self.fs, &dir, id).map_err(|source| self.error(&dir.join(topic_id::FILE), "written", source))
     }
 
     /// The partitions that have a directory, leftovers of deletions not counted.
@@ -302,9 +321,18 @@ impl DataDir {
     }
 
     /// Makes everything in the directory durable, with all else on its file system. A failed write-back since the
-    /// directory was opened is an error.
+    /// directory was opened is an error, and stays one: the system tells it once, to whoever asks first, and which bytes
+    /// were lost it does not tell. So nothing may count on a sync of the whole file system any more.
     pub fn sync_all(&self) -> Result<(), DirError> {
-        self.lock.sync_file_system().map_err(|source| self.error(&self.root, "synced", source))
+        let mut failed = self.sync_failed.lock();
+        let outcome = match &*failed {
+            Some(first) => Err(io::Error::other(format!("an earlier sync failed: {first}"))),
+            None => self.lock.sync_file_system(),
+        };
+        outcome.map_err(|source| {
+            failed.get_or_insert_with(|| source.to_string());
+            self.error(&self.root, "synced", source)
+        })
     }
 }
 

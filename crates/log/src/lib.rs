@@ -23,6 +23,7 @@ mod recovery;
 mod retention;
 mod scan;
 mod segment;
+mod topic_id;
 
 pub use checkpoint::Checkpoint;
 pub use config::LogConfig;

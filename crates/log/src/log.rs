@@ -83,6 +83,9 @@ pub enum AppendError {
         /// Log end, exclusive.
         log_end: Offset,
     },
+    /// The log's topic is deleted, or its owner stops.
+    #[error("the log is closed")]
+    Closed,
     /// The log went offline earlier.
     #[error("the log is offline: {0}")]
     Offline(Arc<str>),
@@ -99,7 +102,7 @@ pub enum AppendError {
 impl AppendError {
     /// Whether the same batch may succeed later on this or another leader.
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Offline(_) | Self::Io { .. } | Self::StaleLeaderEpoch { .. })
+        matches!(self, Self::Closed | Self::Offline(_) | Self::Io { .. } | Self::StaleLeaderEpoch { .. })
     }
 }
 
@@ -237,7 +240,7 @@ impl Log {
                 return Err(failed(&path, io::ErrorKind::AlreadyExists.into()));
             }
         }
-        let place = Arc::new(Place { fs, dir: dir.clone(), partition: tp.partition.get() });
+        let place = Arc::new(Place::new(fs, dir.clone(), tp.partition.get()));
         let (segment, _) = Segment::create(Arc::clone(&place), Offset::ZERO, u64::from(config.index_interval_bytes))
             .map_err(|error| failed(&place.path(Offset::ZERO, LOG_SUFFIX), error))?;
         let active = Arc::new(segment);
@@ -728,6 +731,13 @@ impl Log {
         }
     }
 
+    /// Ends the log for good, because its files are about to be removed and those of another log may come to lie where
+    /// they did: no call opens, writes, renames or removes anything from now on. Stopping is [`Log::close_cleanly`].
+    pub fn give_up(&mut self) {
+        self.shared.place.give_up();
+        self.fail(&io::Error::other("its files are being removed"));
+    }
+
     pub(crate) fn online(&self) -> Result<(), Arc<str>> {
         self.failed.as_ref().map_or(Ok(()), |reason| Err(Arc::clone(reason)))
     }
@@ -745,7 +755,7 @@ impl Log {
     // ---- checkpoint -----------------------------------------------------------------------------------------------
 
     /// What the next recovery may rely on. Derived files are brought up to date on the way; the result counts only once it
-    /// is written with [`crate::checkpoint::write`].
+    /// is written with [`crate::checkpoint::write`]. Whose log it is, only the caller knows.
     pub fn checkpoint(&mut self) -> Result<Checkpoint, LogError> {
         self.online().map_err(LogError::Offline)?;
         self.active.spill(false).map_err(|source| self.change_failed(self.active.path(INDEX_SUFFIX), source))?;
@@ -761,6 +771,7 @@ impl Log {
         let snapshot = self.snapshots.iter().rev().find(|offset| **offset <= self.durable.offset).copied();
         let view = self.shared.view.read();
         Ok(Checkpoint {
+            topic_id: None,
             log_start: view.log_start,
             recovery_point: self.durable.offset,
             high_watermark: view.high_watermark,

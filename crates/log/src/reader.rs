@@ -173,8 +173,14 @@ impl View {
         };
         Some(Part { segment, next_base, size, limit })
     }
+
+    /// The first segment from a base offset on.
+    fn part_from(&self, base_offset: Offset, end: Offset) -> Option<Part> {
+        self.part(self.segments.partition_point(|segment| segment.base_offset < base_offset), end)
+    }
 }
 
+/// A segment by what one look at the view says of it: numbers change when retention removes the first.
 struct Part {
     segment: Arc<Segment>,
     next_base: Option<Offset>,
@@ -242,20 +248,21 @@ impl LogReader {
         min_one_batch: bool,
     ) -> Result<LogSlice, ReadError> {
         loop {
-            let (mut number, end, log_start) = {
+            let (mut part, end, log_start) = {
                 let view = self.shared.view.read();
                 view.check_readable(from)?;
-                (view.segment_at(from), view.bound(bound), view.log_start)
+                let end = view.bound(bound);
+                (view.part(view.segment_at(from), end), end, view.log_start)
             };
             if from >= end {
                 return Ok(LogSlice::nothing(from));
             }
             let outcome = loop {
-                let part = self.shared.view.read().part(number, end);
-                let Some(part) = part else { break Ok(None) };
-                match self.read_part(&part, from, end, max_bytes, min_one_batch) {
-                    Ok(None) if part.next_base.is_some_and(|next| next < end) => number += 1,
-                    other => break other,
+                let Some(current) = part else { break Ok(None) };
+                let slice = self.read_part(&current, from, end, max_bytes, min_one_batch);
+                match current.next_base.filter(|next| *next < end) {
+                    Some(next) if matches!(slice, Ok(None)) => part = self.shared.view.read().part_from(next, end),
+                    _ => break slice,
                 }
             };
             match outcome {
@@ -263,6 +270,8 @@ impl LogReader {
                 // The segment was deleted meanwhile: the view says so now.
                 Err(ReadError::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && self.bounds().log_start > log_start => {}
+                // The log was given up meanwhile, and its files with it.
+                Err(ReadError::Io { .. }) if self.shared.view.read().offline => return Err(ReadError::Offline),
                 Err(error) => return Err(error),
             }
         }
@@ -282,11 +291,12 @@ impl LogReader {
         let hint = self.shared.hints.lock().get(from).filter(|mark| mark.segment == segment.base_offset);
         let hinted = hint.and_then(|mark| {
             let header = segment.header_at(&*file, mark.position, part.size).ok()?;
-            (header.base_offset == from).then_some((mark.position, header))
+            let usable = header.base_offset == from && segment.damage_at(mark.position).is_none();
+            usable.then_some((mark.position, header))
         });
         let (position, header) = match hinted {
             Some(found) => found,
-            None => match segment.find(from, part.size)? {
+            None => match segment.find_all(from, part.next_base, part.size)? {
                 Some(found) => (found.position, found.header),
                 None => return Ok(None),
             },
@@ -356,15 +366,16 @@ impl LogReader {
 
     /// About how many bytes a consumer at `from` could read; exact where that is cheap, 0 exactly where there is nothing.
     pub fn bytes_available(&self, from: Offset, bound: ReadBound) -> u64 {
-        let (end, mut number, log_end) = {
+        let (mut next_part, end, log_end) = {
             let view = self.shared.view.read();
-            (view.bound(bound), view.segment_at(from), view.log_end)
+            let end = view.bound(bound);
+            (view.part(view.segment_at(from), end), end, view.log_end)
         };
         if from >= end {
             return 0;
         }
         let mut bytes: u64 = 0;
-        while let Some(part) = { self.shared.view.read().part(number, end) } {
+        while let Some(part) = next_part {
             let segment = &part.segment;
             if segment.base_offset >= end {
                 break;
@@ -381,7 +392,7 @@ impl LogReader {
                 None => segment.find(end, part.size).ok().flatten().map_or(part.size, |found| found.position),
             };
             bytes = bytes.saturating_add(limit.saturating_sub(start));
-            number += 1;
+            next_part = part.next_base.and_then(|next| self.shared.view.read().part_from(next, end));
         }
         bytes.max(1)
     }
@@ -457,9 +468,10 @@ impl LogReader {
         self.shared.view.read().epochs.epoch_of(offset)
     }
 
-    /// Every known damaged range.
+    /// Every known damaged range; what is only lost is not among them.
     pub fn damage(&self) -> Vec<Damage> {
-        self.shared.view.read().segments.iter().flat_map(|segment| segment.damage()).collect()
+        let view = self.shared.view.read();
+        view.segments.iter().flat_map(|segment| segment.damage()).filter(|damage| !damage.is_lost()).collect()
     }
 }
 
@@ -519,6 +531,10 @@ impl File for Nothing {
     }
 
     fn sync_file_system(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn drop_cached(&self, _from: u64) -> io::Result<()> {
         Ok(())
     }
 

@@ -35,6 +35,8 @@ pub struct Recovered {
     pub truncated_bytes: u64,
     /// Ranges that cannot be served.
     pub damage: Vec<Damage>,
+    /// Ranges that no sync had reached when the power went, in a log that does not wait for syncs: reads pass over them.
+    pub lost: Vec<Damage>,
     /// Whether the log holds bytes that are perhaps not durable: the caller syncs the file system once for all logs, then
     /// calls [`Log::synced_all`].
     pub needs_sync: bool,
@@ -95,6 +97,8 @@ struct Recovery {
     epochs_on_file: Option<History>,
     found: Recovered,
     pending: Pending,
+    /// From where on bytes may be missing without anybody having been told that they are durable.
+    unsynced_from: Option<Offset>,
 }
 
 impl Log {
@@ -109,10 +113,12 @@ impl Log {
         clean: bool,
         now: Timestamp,
     ) -> Result<(Self, Recovered), RecoveryError> {
-        let place = Arc::new(Place { fs, dir, partition: tp.partition.get() });
+        let place = Arc::new(Place::new(fs, dir, tp.partition.get()));
+        let unsynced_from = from.filter(|_| !config.sync_on_roll).map(|from| from.recovery_point);
         let mut recovery = Recovery {
             place,
             config,
+            unsynced_from,
             segments: Vec::new(),
             snapshots: Vec::new(),
             producers: Producers::default(),
@@ -230,7 +236,7 @@ impl Recovery {
         }
         self.finish_epochs(log_start, log_end)?;
         self.drop_snapshots_behind(log_end)?;
-        if from.is_none() && self.snapshots.last().is_some_and(|snapshot| *snapshot > start.offset) {
+        if self.snapshots.last().is_some_and(|snapshot| *snapshot > start.offset) {
             // A snapshot knows producers whose batches are gone, which the scan of what is left does not.
             self.producers = producers_at(&self.place, &self.segments, &mut self.snapshots, log_end)?;
         }
@@ -337,6 +343,8 @@ impl Recovery {
             }
             let path = segment.path(LOG_SUFFIX);
             let file = self.io(&path, segment.file())?;
+            // What counts is on the disk. The process before this one may have ended because a sync failed.
+            self.io(&path, file.drop_cached(at.position))?;
             self.pending.add(Unsynced::Path(path.clone()));
             if at.position == 0 {
                 segment.restart_tables();
@@ -409,9 +417,16 @@ impl Recovery {
                 Err(reason) => reason,
             };
             let latest = self.epochs.latest().unwrap_or(LeaderEpoch::ZERO);
+            let mut reason = reason;
             let (position_end, offset_end) = match self.io(&path, resync(&mut window, position, expected, latest))? {
                 Resync::Undecided => return Err(RecoveryError::Undecided { file: path, position }),
-                Resync::Found { position, header } => (position, header.base_offset),
+                Resync::Found { position: next, header } => {
+                    // Pages reach the disk in any order: one that did not is a hole before those that did.
+                    if self.may_be_unsynced(expected) && self.io(&path, window.has_hole(position, next))? {
+                        reason = Reason::Lost;
+                    }
+                    (next, header.base_offset)
+                }
                 Resync::End => match self.io(&path, sound_header(&mut window, position))? {
                     // The records are whole, only the fields outside the checksum are wrong: no torn write looks so.
                     Some(header) => {
@@ -473,7 +488,13 @@ impl Recovery {
 
     fn report(&mut self, segment: &Segment, damage: Damage) {
         segment.add_damage(damage.clone());
-        self.found.damage.push(damage);
+        let found = if damage.is_lost() { &mut self.found.lost } else { &mut self.found.damage };
+        found.push(damage);
+    }
+
+    /// Whether what is missing from an offset on was perhaps never synced, and nobody waited for it to be.
+    fn may_be_unsynced(&self, offset: Offset) -> bool {
+        self.unsynced_from.is_some_and(|from| from <= offset)
     }
 
     // ---- resolving ------------------------------------------------------------------------------------------------
@@ -526,7 +547,21 @@ impl Recovery {
         let path = segment.path(LOG_SUFFIX);
         let missing_to = if last { durable } else { next_base.unwrap_or(durable) };
         let size = segment.size();
-        if scanned.end_offset < missing_to {
+        // The power went when the next segment had reached the disk and the end of this one had not.
+        let known_lost =
+            |range: &Damage| range.is_lost() && range.offset == scanned.end_offset && range.offset_end == missing_to;
+        let lost = !last
+            && scanned.end_offset < missing_to
+            && (self.may_be_unsynced(scanned.end_offset) || scanned.damage_before.iter().any(known_lost));
+        if lost {
+            let (position, offset) = (scanned.end_position, scanned.end_offset);
+            let (file, reason) = (path.clone(), Reason::Lost);
+            self.report(
+                segment,
+                Damage { file, position, position_end: position, offset, offset_end: missing_to, reason },
+            );
+        }
+        if scanned.end_offset < missing_to && !lost {
             // Offsets up to there are taken: the bytes stay as they are, and cannot be served.
             self.report(
                 segment,
@@ -540,6 +575,7 @@ impl Recovery {
                 },
             );
         } else if scanned.end_position < size {
+            // What is cut here was never answered, or its answer did not promise that it is durable.
             let file = self.io(&path, segment.file())?;
             self.io(&path, file.set_len(scanned.end_position))?;
             self.found.truncated_bytes += size - scanned.end_position;

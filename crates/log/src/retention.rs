@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use chronik_model::{Offset, Timestamp};
 
+use crate::leader_epoch::History;
 use crate::log::{AppendError, Log, LogError};
-use crate::segment::{LOG_SUFFIX, Segment};
+use crate::reader::{ReadError, View};
+use crate::segment::{LOG_SUFFIX, Segment, Stamp};
 
 /// A segment that was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,24 +85,27 @@ impl Log {
         let Some(retention) = self.config.retention_ms.filter(|_| self.config.delete_on_retention) else {
             return Ok(false);
         };
-        let newest = match segment.newest() {
-            Ok(newest) => newest,
-            Err(crate::ReadError::Damaged(_)) => None,
-            Err(error) => return Err(error.into()),
+        let is_old = |newest: Result<Option<Stamp>, ReadError>| match newest {
+            Ok(newest) => Ok(newest.filter(|newest| newest.timestamp_ms >= 0).is_some_and(|newest| {
+                let age_ms = i128::from(now.millis()) - i128::from(newest.timestamp_ms);
+                age_ms > i128::try_from(retention.as_millis()).unwrap_or(i128::MAX)
+            })),
+            Err(ReadError::Damaged(_)) => Ok(false),
+            Err(error) => Err(error),
         };
-        Ok(newest.filter(|newest| newest.timestamp_ms >= 0).is_some_and(|newest| {
-            let age_ms = i128::from(now.millis()) - i128::from(newest.timestamp_ms);
-            age_ms > i128::try_from(retention.as_millis()).unwrap_or(i128::MAX)
-        }))
+        // The second look may read the whole segment, so only the first makes it worth while.
+        Ok(is_old(segment.newest())? && is_old(segment.newest_of_all())?)
     }
 
     fn remove_first(&mut self, count: usize) -> Result<Vec<DeletedSegment>, LogError> {
-        let (removed, log_start) = {
+        // In one step: a reader that is sent to the first segment must be told where it begins.
+        let (removed, epochs) = {
             let mut view = self.shared.view.write();
             let removed: Vec<Arc<Segment>> = view.segments.drain(..count).collect();
-            (removed, view.segments.first().map_or(view.log_start, |segment| segment.base_offset))
+            let log_start = view.segments.first().map_or(view.log_start, |segment| segment.base_offset);
+            (removed, view.raise_log_start(log_start))
         };
-        self.raise_log_start(log_start)?;
+        self.epochs_changed(epochs)?;
         let mut deleted = Vec::new();
         for segment in removed {
             let (file, size_bytes) = (segment.path(LOG_SUFFIX), segment.size());
@@ -117,13 +122,25 @@ impl Log {
             if log_start <= view.log_start {
                 return Ok(view.log_start);
             }
-            view.log_start = log_start;
-            view.last_stable = view.last_stable.max(log_start);
-            view.epochs.truncate_from_start(log_start).then(|| view.epochs.clone())
+            view.raise_log_start(log_start)
         };
-        if let Some(epochs) = epochs {
-            self.write_epochs(&epochs).map_err(|(file, source)| self.change_failed(file, source))?;
-        }
+        self.epochs_changed(epochs)?;
         Ok(log_start)
+    }
+
+    fn epochs_changed(&mut self, epochs: Option<History>) -> Result<(), LogError> {
+        match epochs {
+            Some(epochs) => self.write_epochs(&epochs).map_err(|(file, source)| self.change_failed(file, source)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl View {
+    /// Moves the log start up; returns the leader epochs where they changed with it.
+    fn raise_log_start(&mut self, log_start: Offset) -> Option<History> {
+        self.log_start = self.log_start.max(log_start);
+        self.last_stable = self.last_stable.max(log_start);
+        self.epochs.truncate_from_start(log_start).then(|| self.epochs.clone())
     }
 }

@@ -14,6 +14,8 @@ use crate::fs::{File, read_full_at};
 const CRC_FIELD_END: u64 = 21;
 /// The unit a disk writes whole.
 const SECTOR_BYTES: u64 = 512;
+/// The smallest unit that the page cache writes.
+const PAGE_BYTES: u64 = HEADER_WINDOW_BYTES as u64;
 /// Bytes read at once when every byte is needed.
 pub(crate) const SCAN_WINDOW_BYTES: usize = 1 << 20;
 /// Bytes read at once when only headers are needed.
@@ -21,6 +23,9 @@ pub(crate) const HEADER_WINDOW_BYTES: usize = 4096;
 /// How many bytes the search after one damaged place checks against candidates' checksums before it gives up. The search
 /// reads every byte anyway; this bounds what bytes made to look like headers can cost.
 const RESYNC_CRC_BYTES_MAX: u64 = 1 << 30;
+/// How many records a byte of a batch stands for at the most. Uncompressed ones take seven bytes each; a compressed batch
+/// that claims more than this is refused when it is produced.
+pub(crate) const RECORDS_PER_BYTE_MAX: u64 = 1024;
 
 /// What is wrong with the bytes at a position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +62,9 @@ pub enum Reason {
     /// The segment holds offsets that the one before it holds as well; it was set aside.
     #[error("offsets overlap with the segment before; set aside")]
     Overlap,
+    /// The power went before these bytes were synced, and nothing waited for them to be: reads pass over their offsets.
+    #[error("not synced when the power went")]
+    Lost,
     /// Found damaged earlier.
     #[error("found damaged earlier")]
     KnownDamage,
@@ -124,6 +132,19 @@ impl<'a> Window<'a> {
         Ok(self.crc(0, position + CRC_FIELD_END, end)? == Some(header.crc))
     }
 
+    /// Whether a whole page of a range is zero, as one is that never reached the disk.
+    pub(crate) fn has_hole(&mut self, from: u64, to: u64) -> io::Result<bool> {
+        let mut page = from.next_multiple_of(PAGE_BYTES);
+        while page + PAGE_BYTES <= to {
+            let bytes = self.bytes_at(page, HEADER_WINDOW_BYTES)?;
+            if bytes.get(..HEADER_WINDOW_BYTES).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0)) {
+                return Ok(true);
+            }
+            page += PAGE_BYTES;
+        }
+        Ok(false)
+    }
+
     /// CRC-32C of a range, chained onto `crc`; `None` where the file ends before.
     pub(crate) fn crc(&mut self, crc: u32, from: u64, to: u64) -> io::Result<Option<u32>> {
         let (mut crc, mut at) = (crc, from);
@@ -162,12 +183,16 @@ pub(crate) fn resync(
     expected: Offset,
     leader_epoch: LeaderEpoch,
 ) -> io::Result<Resync> {
-    let search = Search { damaged, expected, leader_epoch };
+    let mut search = Search { damaged, expected, leader_epoch, next: None };
     let mut spent: u64 = 0;
-    if let Ok(header) = window.header_at(damaged)?
-        && let Some(found) = search.accept(window, damaged + header.size_bytes() as u64, &mut spent)?
-    {
-        return Ok(found);
+    if let Ok(header) = window.header_at(damaged)? {
+        // The header may be sound and only the records behind it damaged: then it says how many there were.
+        let count = i64::from(header.last_offset_delta).saturating_add(1);
+        search.next = expected.checked_add(count);
+        if let Some(found) = search.accept(window, damaged + header.size_bytes() as u64, &mut spent)? {
+            return Ok(found);
+        }
+        search.next = None;
     }
     let mut position = damaged + 1;
     while position + HEADER_BYTES as u64 <= window.end() {
@@ -195,6 +220,8 @@ struct Search {
     damaged: u64,
     expected: Offset,
     leader_epoch: LeaderEpoch,
+    /// The offset that follows by what the damaged batch says of itself.
+    next: Option<Offset>,
 }
 
 impl Search {
@@ -218,12 +245,14 @@ impl Search {
         Ok(Some(Resync::Found { position, header }))
     }
 
-    /// The header at a position if its offset can be reached with the bytes between, of which every record takes one, and
-    /// its leader epoch is not older.
+    /// The header at a position if its offset is the one that follows, or can be reached with the records that the bytes
+    /// between can stand for, and its leader epoch is not older.
     fn plausible(&self, window: &mut Window<'_>, position: u64) -> io::Result<Option<BatchHeader>> {
+        let records_max = position.saturating_sub(self.damaged).saturating_mul(RECORDS_PER_BYTE_MAX);
         Ok(window.header_at(position)?.ok().filter(|header| {
             header.base_offset > self.expected
-                && header.base_offset.distance_from(self.expected) <= position - self.damaged
+                && (Some(header.base_offset) == self.next
+                    || header.base_offset.distance_from(self.expected) <= records_max)
                 && header.partition_leader_epoch >= self.leader_epoch
         }))
     }

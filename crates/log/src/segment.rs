@@ -13,15 +13,15 @@ use chronik_record::{BatchHeader, Caps, HEADER_BYTES};
 use parking_lot::{Mutex, RwLock};
 
 use crate::damage::{self, Damage};
-use crate::fs::{File, Fs, OpenMode};
+use crate::fs::{Fence, File, Fs, OpenMode};
 use crate::index::{OffsetEntry, OffsetTable, TimeEntry, TimeTable};
 use crate::reader::ReadError;
 use crate::scan::{HEADER_WINDOW_BYTES, Reason, Window};
 
 /// Bytes of a batch before its checksum's range: base offset, length, leader epoch, magic and the checksum itself.
 pub(crate) const HEAD_BYTES: usize = 21;
-/// A table whose last entry lies further before the end of the segment than this is completed before use.
-const UNINDEXED_BYTES_MAX: u64 = 4 << 20;
+
+mod completion;
 
 pub(crate) const LOG_SUFFIX: &str = "log";
 pub(crate) const INDEX_SUFFIX: &str = "index";
@@ -37,9 +37,21 @@ pub(crate) struct Place {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) dir: PathBuf,
     pub(crate) partition: i32,
+    /// What `fs` goes through.
+    fence: Arc<Fence>,
 }
 
 impl Place {
+    pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, partition: i32) -> Self {
+        let fence = Arc::new(Fence::new(fs));
+        Self { fs: Arc::<Fence>::clone(&fence), dir, partition, fence }
+    }
+
+    /// Gives the files up: nothing is opened or changed through this place any more.
+    pub(crate) fn give_up(&self) {
+        self.fence.close();
+    }
+
     pub(crate) fn path(&self, base_offset: Offset, suffix: &str) -> PathBuf {
         self.dir.join(format!("wal_{}_{}.{}", self.partition, base_offset, suffix))
     }
@@ -89,6 +101,8 @@ struct Tables {
     bytes_since_entry: u64,
     newest: Option<TimeEntry>,
     newest_in_table: Option<i64>,
+    /// Whether no batch before `end` has a later timestamp than `newest`.
+    times_complete: bool,
     /// Everything before this position is taken in, exclusive end.
     end: u64,
 }
@@ -209,6 +223,7 @@ impl Segment {
             bytes_since_entry: 0,
             newest: None,
             newest_in_table: None,
+            times_complete: true,
             end: 0,
         }
     }
@@ -221,18 +236,12 @@ impl Segment {
         let fs = self.fs();
         let mut tables = match slot.take() {
             Some(tables) => tables,
-            None => self.load(position)?,
+            None => self.tables_on_file()?,
         };
-        let kept =
-            tables.offsets.partition_point(fs, |entry| u64::from(OffsetEntry::decode(entry).position) < position)?;
-        tables.offsets.truncate(kept);
         let relative = self.relative(offset);
         let kept = tables.times.partition_point(fs, |entry| TimeEntry::decode(entry).relative_offset < relative)?;
         tables.times.truncate(kept);
-        tables.newest = tables.times.last(fs)?.map(TimeEntry::decode);
-        tables.newest_in_table = tables.newest.map(|newest| newest.timestamp_ms);
-        tables.end = position;
-        *slot = Some(tables);
+        *slot = Some(self.complete(tables, position)?);
         Ok(())
     }
 
@@ -310,46 +319,16 @@ impl Segment {
     // ---- tables ---------------------------------------------------------------------------------------------------
 
     fn load(&self, size: u64) -> io::Result<Tables> {
-        let fs = self.fs();
-        let mut tables = Tables {
-            offsets: OffsetTable::load(fs, self.path(INDEX_SUFFIX))?,
-            times: TimeTable::load(fs, self.path(TIME_INDEX_SUFFIX))?,
-            bytes_since_entry: 0,
-            newest: None,
-            newest_in_table: None,
-            end: size,
-        };
-        let kept = tables.offsets.partition_point(fs, |entry| u64::from(OffsetEntry::decode(entry).position) < size)?;
-        tables.offsets.truncate(kept);
-        let last = tables.offsets.last(fs)?.map_or(0, |entry| u64::from(OffsetEntry::decode(entry).position));
-        tables.newest = tables.times.last(fs)?.map(TimeEntry::decode);
-        tables.newest_in_table = tables.newest.map(|newest| newest.timestamp_ms);
-        tables.bytes_since_entry = size.saturating_sub(last);
-        if size > 0 && (tables.newest.is_none() || size.saturating_sub(last) > UNINDEXED_BYTES_MAX) {
-            return self.rebuild(size);
-        }
-        Ok(tables)
+        self.complete(self.tables_on_file()?, size)
     }
 
-    /// The tables as the batches below `size` say.
-    fn rebuild(&self, size: u64) -> io::Result<Tables> {
-        let file = self.file()?;
-        let mut tables = self.no_tables();
-        let mut buf = vec![0; HEADER_WINDOW_BYTES * 16];
-        let mut window = Window::new(&*file, &mut buf, size);
-        let mut position = 0;
-        while position < size {
-            if let Some(damage) = self.damage_at(position) {
-                position = damage.position_end;
-                continue;
-            }
-            let Ok(header) = window.header_at(position)? else { break };
-            self.note_in(&mut tables, &header, position)?;
-            position += header.size_bytes() as u64;
-        }
-        tables.push_newest(self.fs())?;
-        tables.end = size;
-        Ok(tables)
+    /// What the files hold, to be completed before it is used.
+    fn tables_on_file(&self) -> io::Result<Tables> {
+        Ok(Tables {
+            offsets: OffsetTable::load(self.fs(), self.path(INDEX_SUFFIX))?,
+            times: TimeTable::load(self.fs(), self.path(TIME_INDEX_SUFFIX))?,
+            ..self.no_tables()
+        })
     }
 
     fn with_tables<T>(&self, work: impl FnOnce(&Tables) -> io::Result<T>) -> io::Result<T> {
@@ -396,11 +375,38 @@ impl Segment {
             found.is_none()
         })?;
         if found.is_none_or(|found| found.header.base_offset > target)
-            && let Some(damage) = self.damage_holding(target)
+            && let Some(damage) = self.damage_holding(target).filter(|damage| !damage.is_lost())
         {
             return Err(ReadError::Damaged(damage));
         }
         Ok(found)
+    }
+
+    /// The batch that holds `target`, or the first one behind it where the offsets between are only lost. `next_base` is
+    /// where the next segment begins: offsets before it are this one's, and where they are not there they were taken away.
+    pub(crate) fn find_all(
+        &self,
+        target: Offset,
+        next_base: Option<Offset>,
+        limit: u64,
+    ) -> Result<Option<Found>, ReadError> {
+        let mut target = target.max(self.base_offset);
+        loop {
+            let found = self.find(target, limit)?;
+            if next_base.is_some_and(|next| next <= target)
+                || found.is_some_and(|found| found.header.base_offset <= target)
+            {
+                return Ok(found);
+            }
+            if let Some(lost) = self.damage_holding(target) {
+                target = lost.offset_end.max(target.next());
+                continue;
+            }
+            let Some(offset_end) = found.map(|found| found.header.base_offset).or(next_base) else { return Ok(None) };
+            let position = found.map_or(limit, |found| found.position);
+            let damage = self.damage_here(position, Reason::Missing);
+            return Err(ReadError::Damaged(Damage { offset: target, offset_end, ..damage }));
+        }
     }
 
     fn damage_holding(&self, offset: Offset) -> Option<Damage> {

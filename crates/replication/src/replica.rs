@@ -91,7 +91,7 @@ impl<T> Replica<T> {
     /// Appends a validated batch. It is written, and not yet durable, when this returns.
     ///
     /// # Errors
-    /// As [`Log::append`]; nothing was appended then. An input/output error takes the replica offline, and everything
+    /// As [`Log::append`], or closed; nothing was appended then. An input/output error takes the replica offline, and everything
     /// parked is refused.
     pub fn append(
         &mut self,
@@ -99,6 +99,9 @@ impl<T> Replica<T> {
         now: Timestamp,
         effects: &mut Vec<Effect<T>>,
     ) -> Result<Appended, AppendError> {
+        if self.closed {
+            return Err(AppendError::Closed);
+        }
         match self.log.append(batch, self.leader_epoch, now) {
             Ok(appended) => {
                 if !appended.duplicate {
@@ -162,7 +165,19 @@ impl<T> Replica<T> {
         }
     }
 
-    /// Ends the replica: nothing parked will be committed, and nothing more is accepted by the shell.
+    /// Whether the replica was closed or given up.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Closes the replica and gives its files up: they are about to be removed, and another topic's may take their place.
+    pub fn give_up(&mut self, effects: &mut Vec<Effect<T>>) {
+        self.log.give_up();
+        self.close(effects);
+    }
+
+    /// Ends the replica: nothing parked will be committed, and nothing more is accepted. The log can still be closed
+    /// cleanly.
     pub fn close(&mut self, effects: &mut Vec<Effect<T>>) {
         self.closed = true;
         self.refuse_parked(Unacknowledged::Closed, effects);

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use chronik_log::FlushJob;
 use chronik_log::dir::DataDir;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::partition::Partition;
 use crate::metrics::Metrics;
@@ -25,7 +25,13 @@ pub(super) const SYNC_ALL_MIN: usize = 8;
 pub(crate) struct FlushQueue {
     state: Mutex<State>,
     wanted: Condvar,
+    round: Mutex<Round>,
 }
+
+/// Syncs, one round at a time. Held from the cutting of the jobs until every outcome is told: the system tells a failed
+/// write-back once for each open file, so of two threads that sync the same one the other hears of a success.
+#[derive(Debug, Default)]
+pub(super) struct Round(());
 
 #[derive(Debug, Default)]
 struct State {
@@ -46,6 +52,11 @@ impl FlushQueue {
         self.wanted.notify_one();
     }
 
+    /// The right to sync; blocks while somebody else does.
+    pub(super) fn round(&self) -> MutexGuard<'_, Round> {
+        self.round.lock()
+    }
+
     /// The next round's partitions, or `None` at the end.
     fn next_round(&self) -> Option<VecDeque<Arc<Partition>>> {
         let mut state = self.state.lock();
@@ -62,32 +73,38 @@ impl FlushQueue {
 /// Starts the thread.
 pub(crate) fn start(queue: Arc<FlushQueue>, dir: Arc<DataDir>, metrics: Arc<Metrics>) -> io::Result<JoinHandle<()>> {
     tasks::thread("flusher", move || {
-        while let Some(round) = queue.next_round() {
+        while let Some(partitions) = queue.next_round() {
+            let mut round = queue.round();
             let started = Instant::now();
-            flush(&round, &dir);
+            round.flush(&partitions, &dir);
             metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
         }
     })
 }
 
-/// Makes everything appended to `partitions` before the call durable, and tells them.
-pub(super) fn flush(partitions: &VecDeque<Arc<Partition>>, dir: &DataDir) {
-    let jobs: Vec<(&Arc<Partition>, FlushJob)> =
-        partitions.iter().filter_map(|partition| Some((partition, partition.take_flush_job()?))).collect();
-    let syncs: usize = jobs.iter().map(|(_, job)| job.syncs()).sum();
-    if syncs >= SYNC_ALL_MIN {
-        let outcome = dir.sync_all();
-        for (partition, job) in jobs {
-            let outcome = match &outcome {
-                Ok(()) => Ok(()),
-                Err(error) => Err(io::Error::other(error.to_string())),
-            };
-            partition.flushed(job, outcome);
-        }
-    } else {
-        for (partition, job) in jobs {
-            let outcome = job.run();
-            partition.flushed(job, outcome);
+impl Round {
+    /// Makes everything appended to `partitions` before the call durable, and tells them.
+    pub(super) fn flush(&mut self, partitions: &VecDeque<Arc<Partition>>, dir: &DataDir) {
+        let jobs: Vec<(&Arc<Partition>, FlushJob)> =
+            partitions.iter().filter_map(|partition| Some((partition, partition.take_flush_job()?))).collect();
+        let syncs: usize = jobs.iter().map(|(_, job)| job.syncs()).sum();
+        if syncs >= SYNC_ALL_MIN {
+            let outcome = dir.sync_all();
+            for (partition, job) in jobs {
+                let outcome = match &outcome {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(io::Error::other(error.to_string())),
+                };
+                partition.flushed(job, outcome);
+            }
+        } else {
+            for (partition, job) in jobs {
+                let outcome = job.run();
+                partition.flushed(job, outcome);
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,8 +44,8 @@ pub struct ReplicaHost {
     flush_queue: Arc<FlushQueue>,
     registry: ArcSwap<Registry>,
     settings: ArcSwap<BrokerSettings>,
-    /// Held while a checkpoint is cut and written, so that an older one never replaces a newer one.
-    checkpointing: Mutex<()>,
+    /// The lines on file. Held while others are cut and written, so that an older one never replaces a newer one.
+    checkpoints: Mutex<Checkpoints>,
     /// Removed topics whose files could not be set aside; they stay pending until the next start.
     unstaged: Mutex<HashSet<TopicId>>,
     /// Told when topics were removed and their files wait to be deleted.
@@ -123,7 +123,7 @@ impl ReplicaHost {
             flush_queue,
             registry: ArcSwap::default(),
             settings,
-            checkpointing: Mutex::new(()),
+            checkpoints: Mutex::default(),
             unstaged: Mutex::default(),
             removed: Notify::new(),
         };
@@ -136,32 +136,26 @@ impl ReplicaHost {
     /// The file system failed in a way that concerns all partitions.
     pub fn open_all(&self, image: &Image, checkpoints: &Checkpoints, clean: bool) -> Result<Opened, OpenError> {
         self.settings.store(Arc::new(BrokerSettings::resolve(image, &self.static_config)));
-        for removed in image.deletions_pending() {
-            if image.topic(&removed.name).is_none() {
-                self.stage_deletion(&removed.name, removed.id);
-            }
-        }
+        self.checkpoints.lock().clone_from(checkpoints);
+        self.stage_interrupted_deletions(image);
         let topics: Vec<&Arc<Topic>> = image.topics().collect();
-        let work: Vec<(&Topic, i32)> = topics
+        let claimed = in_threads(&topics, |topic| {
+            let indexes = (0..).zip(&topic.partitions).map(|(index, _)| index);
+            let is_known = |index| known_checkpoint(checkpoints, topic, index).is_some();
+            self.claim(topic, !indexes.map(is_known).all(|known| known))
+        })?;
+        let work: Vec<(&Topic, bool, i32)> = topics
             .iter()
-            .flat_map(|topic| (0..).zip(&topic.partitions).map(|(index, _)| (topic.as_ref(), index)))
+            .zip(claimed)
+            .flat_map(|(topic, claimed)| (0..).zip(&topic.partitions).map(move |(i, _)| (topic.as_ref(), claimed, i)))
             .collect();
-        let chunk = work.len().div_ceil(OPEN_THREADS).max(1);
-        let results: Vec<Option<(Log, Recovered)>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = work
-                .chunks(chunk)
-                .map(|part| {
-                    scope.spawn(move || {
-                        part.iter().map(|(topic, index)| self.open(image, topic, *index, checkpoints, clean)).collect()
-                    })
-                })
-                .collect();
-            threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|_| Vec::new())).collect()
-        });
-        if results.len() != work.len() {
-            return Err(OpenError::Panicked);
-        }
-        let mut results = results;
+        let mut results: Vec<Option<(Log, Recovered)>> =
+            in_threads(
+                &work,
+                |(topic, claimed, index)| {
+                    if *claimed { self.open(image, topic, *index, checkpoints, clean) } else { None }
+                },
+            )?;
         self.sync_recovered(image, &work, &mut results)?;
         let mut opened = Opened { topics: topics.len(), ..Opened::default() };
         let mut registry = Registry::default();
@@ -188,13 +182,13 @@ impl ReplicaHost {
     fn sync_recovered(
         &self,
         image: &Image,
-        work: &[(&Topic, i32)],
+        work: &[(&Topic, bool, i32)],
         results: &mut [Option<(Log, Recovered)>],
     ) -> Result<(), OpenError> {
         let mut unsynced: Vec<&mut Log> = results
             .iter_mut()
             .zip(work)
-            .filter_map(|(result, (topic, _))| Some((result.as_mut()?, topic)))
+            .filter_map(|(result, (topic, ..))| Some((result.as_mut()?, topic)))
             .filter(|((_, recovered), _)| recovered.needs_sync)
             .filter(|(_, topic)| self.partition_settings(image, topic).durability == Durability::Fsync)
             .map(|((log, _), _)| log)
@@ -212,6 +206,50 @@ impl ReplicaHost {
         Ok(())
     }
 
+    /// Sets aside what topics left behind whose removal was committed and then interrupted. A name may have a topic again.
+    fn stage_interrupted_deletions(&self, image: &Image) {
+        for removed in image.deletions_pending() {
+            match self.dir.topic_id(&removed.name) {
+                Ok(Some(id)) if id != removed.id => {}
+                // Who does not say is the topic's that has the name.
+                Ok(None) if image.topic(&removed.name).is_some() => {}
+                Ok(_) => self.stage_deletion(&removed.name, removed.id),
+                Err(error) => {
+                    self.unstaged.lock().insert(removed.id);
+                    tracing::error!(topic = %removed.name, %error, "files of a deleted topic cannot be set aside");
+                }
+            }
+        }
+    }
+
+    /// Whether the directory of the topic's name may be used for it; where nobody has it, it becomes the topic's. `make`
+    /// where it is to be made if there is none.
+    fn claim(&self, topic: &Topic, make: bool) -> bool {
+        let error = match self.dir.topic_id(&topic.name) {
+            Ok(Some(id)) if id == topic.id => return true,
+            Ok(Some(id)) => {
+                tracing::error!(topic = %topic.name, id = %topic.id, found = %id, "files of another topic are in the way, the topic is not served");
+                return false;
+            }
+            Ok(None) if make || self.fs.exists(&self.dir.topic_dir(&topic.name)).unwrap_or(false) => {
+                match self.dir.write_topic_id(&topic.name, topic.id) {
+                    Ok(()) => return true,
+                    // A directory of a build that did not write ids: the next start tries again.
+                    Err(error) if !make => {
+                        tracing::warn!(topic = %topic.name, %error, "topic id cannot be written");
+                        return true;
+                    }
+                    Err(error) => error,
+                }
+            }
+            // Nothing is there and nothing is to be made: each partition says what is missing.
+            Ok(None) => return true,
+            Err(error) => error,
+        };
+        tracing::error!(topic = %topic.name, %error, "topic's directory cannot be used, the topic is not served");
+        false
+    }
+
     fn open(
         &self,
         image: &Image,
@@ -223,7 +261,7 @@ impl ReplicaHost {
         let name = TopicPartition::new(Arc::clone(&topic.name), index);
         let path = self.dir.partition_dir(&name);
         let config = self.partition_settings(image, topic).log;
-        let known = checkpoints.get(&name);
+        let known = known_checkpoint(checkpoints, topic, index);
         let exists = self.fs.exists(&path).unwrap_or(true);
         let opened = match (exists, known) {
             (false, Some(_)) => {
@@ -235,7 +273,7 @@ impl ReplicaHost {
                 .map(|log| (log, Recovered { needs_sync: true, ..Recovered::default() }))
                 .map_err(|error| error.to_string()),
             (true, known) => {
-                Log::open(Arc::clone(&self.fs), path, name.clone(), config, known.cloned(), clean, self.clock.wall())
+                Log::open(Arc::clone(&self.fs), path, name.clone(), config, known.copied(), clean, self.clock.wall())
                     .map_err(|error| error.to_string())
             }
         };
@@ -245,6 +283,12 @@ impl ReplicaHost {
                     tracing::warn!(
                         partition = %name, bytes = recovered.truncated_bytes,
                         "torn tail cut: the last write before the crash was not complete"
+                    );
+                }
+                for lost in &recovered.lost {
+                    tracing::warn!(
+                        partition = %name, lost = ?lost,
+                        "records were not synced when the power went, consumers pass over their offsets"
                     );
                 }
                 for damage in &recovered.damage {
@@ -316,22 +360,40 @@ impl ReplicaHost {
 
     /// Makes everything durable and writes down from where recovery has to look. Blocks.
     pub(crate) fn write_checkpoint(&self) -> Result<(), DirError> {
-        let _one_at_a_time = self.checkpointing.lock();
+        let mut on_file = self.checkpoints.lock();
         let covered = self.metrics.uncheckpointed_bytes();
-        let partitions = self.all().into();
-        flusher::flush(&partitions, &self.dir);
-        let mut checkpoints = Checkpoints::new();
-        for partition in &partitions {
-            match partition.checkpoint() {
-                Ok(checkpoint) => drop(checkpoints.insert(partition.name().clone(), checkpoint)),
-                // An offline log keeps no checkpoint: the next start reads it from its beginning.
-                Err(error) => {
-                    tracing::debug!(partition = %partition.name(), %error, "partition left out of the checkpoint")
-                }
+        self.flush_queue.round().flush(&self.all().into(), &self.dir);
+        self.replace_checkpoints(&mut on_file, |partition| {
+            let checkpoint = partition.checkpoint();
+            checkpoint.map_err(|error| tracing::debug!(partition = %partition.name(), %error, "checkpoint stays")).ok()
+        })?;
+        self.metrics.checkpointed(covered);
+        Ok(())
+    }
+
+    /// Writes a line for each partition: what `cut` gives, else what is on file. A partition that is offline, or could not be
+    /// opened, must not become one that nothing is known of: its missing files would be begun anew and damage at its
+    /// end be cut.
+    fn replace_checkpoints(
+        &self,
+        on_file: &mut Checkpoints,
+        mut cut: impl FnMut(&Arc<Partition>) -> Option<Checkpoint>,
+    ) -> Result<(), DirError> {
+        let mut lines = Checkpoints::new();
+        for topic in self.registry.load().by_name.values() {
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                let name = TopicPartition::new(Arc::clone(&topic.name), index);
+                let line = partition.as_ref().and_then(&mut cut).or_else(|| {
+                    let known = on_file.get(&name).filter(|line| is_about(line, topic.id))?;
+                    // What was deleted by request while the log was online stays deleted.
+                    let log_start = partition.as_ref().map(|partition| partition.reader().bounds().log_start);
+                    Some(Checkpoint { log_start: known.log_start.max(log_start.unwrap_or_default()), ..*known })
+                });
+                lines.extend(line.map(|line| (name, Checkpoint { topic_id: Some(topic.id), ..line })));
             }
         }
-        self.dir.write_checkpoint(&checkpoints)?;
-        self.metrics.checkpointed(covered);
+        self.dir.write_checkpoint(&lines)?;
+        *on_file = lines;
         Ok(())
     }
 
@@ -340,23 +402,24 @@ impl ReplicaHost {
     /// # Errors
     /// A log could not be closed; the stop is then not marked clean.
     pub fn close_all(&self) -> Result<(), CloseError> {
-        let _one_at_a_time = self.checkpointing.lock();
-        let mut checkpoints = Checkpoints::new();
+        let mut on_file = self.checkpoints.lock();
         let mut failed = None;
-        let partitions = self.all();
-        flusher::flush(&partitions.clone().into(), &self.dir);
-        for partition in partitions {
-            match partition.with_log(|log| log.close_cleanly()) {
-                Ok(checkpoint) => drop(checkpoints.insert(partition.name().clone(), checkpoint)),
-                Err(error) => {
+        // Closing a log syncs it as well.
+        let mut round = self.flush_queue.round();
+        round.flush(&self.all().into(), &self.dir);
+        let written = self.replace_checkpoints(&mut on_file, |partition| {
+            let closed = partition.with_log(|log| log.close_cleanly());
+            partition.close();
+            closed
+                .map_err(|error| {
                     tracing::error!(partition = %partition.name(), %error, "log cannot be closed cleanly");
                     failed = Some(error);
-                }
-            }
-            partition.close();
-        }
+                })
+                .ok()
+        });
+        drop(round);
         self.flush_queue.stop();
-        self.dir.write_checkpoint(&checkpoints)?;
+        written?;
         if let Some(error) = failed {
             return Err(error.into());
         }
@@ -385,6 +448,9 @@ impl ReplicaHost {
     }
 
     fn create(&self, image: &Image, topic: &Topic, from: usize) -> Vec<Option<Arc<Partition>>> {
+        if !self.claim(topic, true) {
+            return topic.partitions.iter().skip(from).map(|_| None).collect();
+        }
         (0..)
             .zip(&topic.partitions)
             .skip(from)
@@ -418,6 +484,30 @@ impl ReplicaHost {
     }
 }
 
+/// What the checkpoint says of a partition of this topic, not of an earlier one that had its name. Lines of builds that did
+/// not write ids are taken as the topic's.
+fn known_checkpoint<'a>(checkpoints: &'a Checkpoints, topic: &Topic, index: i32) -> Option<&'a Checkpoint> {
+    let known = checkpoints.get(&TopicPartition::new(Arc::clone(&topic.name), index))?;
+    is_about(known, topic.id).then_some(known)
+}
+
+fn is_about(line: &Checkpoint, topic: TopicId) -> bool {
+    line.topic_id.is_none_or(|id| id == topic)
+}
+
+/// Does some of the work in each of a few threads; the results are in the order of the items.
+fn in_threads<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Result<Vec<R>, OpenError> {
+    let chunk = items.len().div_ceil(OPEN_THREADS).max(1);
+    let work = &work;
+    let results: Vec<R> = std::thread::scope(|scope| {
+        let parts = items.chunks(chunk);
+        let threads: Vec<_> =
+            parts.map(|part| scope.spawn(move || part.iter().map(work).collect::<Vec<_>>())).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|_| Vec::new())).collect()
+    });
+    if results.len() == items.len() { Ok(results) } else { Err(OpenError::Panicked) }
+}
+
 impl ImageListener for ReplicaHost {
     fn apply(&self, image: &Arc<Image>, delta: &Delta) {
         if delta.broker_configs_changed() {
@@ -427,7 +517,8 @@ impl ImageListener for ReplicaHost {
         let mut files_created = false;
         for removed in delta.topics_removed() {
             if let Some(topic) = registry.remove(removed.id) {
-                topic.partitions.iter().flatten().for_each(|partition| partition.close());
+                // Before the name is free: whoever still holds a partition must not reach its successor's files.
+                topic.partitions.iter().flatten().for_each(|partition| partition.give_up());
                 self.stage_deletion(&topic.name, topic.id);
             }
             self.removed.notify_one();
@@ -489,15 +580,4 @@ impl TopicReplicas {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_index_outside_of_the_topic_is_unknown() {
-        let topic = TopicReplicas { id: TopicId::ZERO, name: "t".into(), partitions: vec![None] };
-        for index in [-1, 1, i32::MAX, i32::MIN] {
-            assert_eq!(topic.partition(index).unwrap_err(), ErrorCode::UnknownTopicOrPartition);
-        }
-        assert_eq!(topic.partition(0).unwrap_err(), ErrorCode::KafkaStorageError);
-    }
-}
+mod tests;

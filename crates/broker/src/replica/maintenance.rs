@@ -65,6 +65,9 @@ fn retain(host: &ReplicaHost, clock: Clock, metrics: &Metrics) -> bool {
     let now = clock.wall();
     let (mut deleted, mut bytes, mut offline) = (0, 0, 0);
     for partition in host.all() {
+        if partition.is_closed() {
+            continue;
+        }
         let outcome = partition.with_log(|log| {
             log.expire_producers(now);
             let outcome = log.apply_retention(now);
@@ -79,6 +82,8 @@ fn retain(host: &ReplicaHost, clock: Clock, metrics: &Metrics) -> bool {
                 }
                 deleted += segments.len();
             }
+            // Its topic was deleted meanwhile.
+            Err(_) if partition.is_closed() => {}
             Err(error) => tracing::error!(partition = %partition.name(), %error, "retention failed"),
         }
     }

@@ -139,6 +139,17 @@ impl Partition {
         self.waiters.wake();
     }
 
+    /// Ends the replica of a deleted topic, and touches its files no more.
+    pub(super) fn give_up(self: &Arc<Self>) {
+        self.owned(|owned| owned.replica.give_up(&mut owned.effects));
+        self.waiters.wake();
+    }
+
+    /// Whether the replica has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.owned.lock().replica.is_closed()
+    }
+
     /// The work that makes everything written so far durable.
     pub(super) fn take_flush_job(&self) -> Option<FlushJob> {
         // Cleared before the job is cut: an append in between is listed again rather than forgotten.
@@ -148,7 +159,10 @@ impl Partition {
 
     /// The outcome of that work.
     pub(super) fn flushed(self: &Arc<Self>, job: FlushJob, outcome: io::Result<()>) {
-        if let Err(error) = &outcome {
+        // A deleted topic's files are gone before a sync that was under way.
+        if let Err(error) = outcome.as_ref()
+            && !self.is_closed()
+        {
             tracing::error!(partition = %self.name, %error, "sync failed, the partition is offline until a restart");
         }
         self.owned(|owned| owned.replica.flushed(job, outcome, &mut owned.effects));

@@ -150,3 +150,19 @@ fn a_staged_deletion_survives_a_crash_at_any_call() {
         }
     }
 }
+
+#[test]
+fn a_sync_of_the_file_system_that_failed_once_never_succeeds_again() {
+    let mem = MemFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(mem.clone());
+    let dir = open(&fs, Path::new("/data")).unwrap();
+    dir.sync_all().unwrap();
+    let file = fs.open(&dir.wal_dir().join("f"), OpenMode::Create).unwrap();
+    file.write_all_at(b"lost", 0).unwrap();
+    mem.fail_at(0, Fault::Io);
+    dir.sync_all().unwrap_err();
+    mem.heal();
+    // The system has told its error and would call this one a success.
+    let error = dir.sync_all().unwrap_err();
+    assert!(error.to_string().contains("an earlier sync failed"), "{error}");
+}

@@ -184,7 +184,12 @@ impl State {
     }
 
     fn sync_all(&mut self) -> io::Result<()> {
-        self.change()?;
+        if let Some(fault) = self.fault() {
+            if fault == Fault::Io {
+                self.files.iter_mut().for_each(|file| file.dirty.clear());
+            }
+            return Err(error_of(fault));
+        }
         self.pending.clear();
         self.names_durable = self.names.clone();
         for file in &mut self.files {
@@ -555,6 +560,11 @@ impl File for MemFile {
                 Err(error_of(fault))
             }
         }
+    }
+
+    fn drop_cached(&self, _from: u64) -> io::Result<()> {
+        self.sync_data()?;
+        self.with(|file| file.bytes = file.durable.clone())
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

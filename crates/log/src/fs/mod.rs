@@ -10,8 +10,11 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+mod fence;
 mod mem;
 mod real;
+
+pub(crate) use fence::Fence;
 
 pub use mem::{Fault, MemFs};
 pub use real::RealFs;
@@ -81,6 +84,10 @@ pub trait File: Send + Sync + Debug {
     /// Makes everything on the file's file system durable. A write-back that failed since the file was opened is an
     /// error here, so the handle must be older than the writes that count: one opened for the call would miss it.
     fn sync_file_system(&self) -> io::Result<()>;
+    /// Makes reads from a position on come from the disk, as far as the system can tell the two apart: writes what is
+    /// cached and drops it. After a sync that failed, in this process or an earlier one, the cache holds bytes that the
+    /// disk does not have and that no later sync will write.
+    fn drop_cached(&self, from: u64) -> io::Result<()>;
     /// The descriptor, for `sendfile`; `None` where the file has none.
     fn as_fd(&self) -> Option<BorrowedFd<'_>>;
 

@@ -13,12 +13,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{Advice, FlockOperation};
 
 use super::{DirEntry, File, Fs, OpenMode};
 
 /// How many slices one `pwritev` takes at most here; the log writes two.
 const SLICES_MAX: usize = 16;
+/// Cached pages are dropped from a multiple of this on: no page is larger.
+const DROPPED_FROM: u64 = 1 << 20;
 
 /// Files of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -134,6 +136,15 @@ impl File for RealFile {
 
     fn sync_file_system(&self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(&self.0)?)
+    }
+
+    fn drop_cached(&self, from: u64) -> io::Result<()> {
+        // Only clean pages are dropped, and only whole ones: begin where one begins, whatever its size is.
+        self.0.sync_data()?;
+        let from = from - from % DROPPED_FROM;
+        // A system without this advice keeps its pages, and what they hold is all that can be known.
+        let _ = rustix::fs::fadvise(&self.0, from, None, Advice::DontNeed);
+        Ok(())
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -37,6 +37,9 @@ fn bytes_are_read_where_they_were_written() {
         file.sync_data().unwrap();
         fs.sync_dir(&dir).unwrap();
         fs.sync_all(&dir).unwrap();
+        file.drop_cached(3).unwrap();
+        assert_eq!(read_full_at(&*file, &mut buf, 0).unwrap(), 7);
+        assert_eq!(&buf[..7], b"\0\0\0he\0\0");
         assert!(!file.is_empty().unwrap());
     }
 }
@@ -169,6 +172,12 @@ fn a_sync_that_failed_loses_its_bytes_although_the_next_one_succeeds() {
         fs.fail_at(0, Fault::Io);
         assert!(file.sync_data().is_err());
         file.sync_data().unwrap();
+        assert_eq!(content(&fs).first(), Some(&9), "the cache has what the disk has not");
+        let other = fs.open(Path::new("/d/f"), OpenMode::Write).unwrap();
+        if seed % 2 == 0 {
+            other.drop_cached(0).unwrap();
+            assert_eq!(content(&fs).first(), Some(&1));
+        }
         fs.crash(seed);
         lost |= content(&fs).first() == Some(&1);
     }

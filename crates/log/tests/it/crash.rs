@@ -255,3 +255,29 @@ fn a_power_cut_without_any_flush_tears_the_last_segment_alone() {
         }
     }
 }
+
+#[test]
+fn a_restart_after_a_failed_sync_counts_on_the_disk_not_on_the_cache() {
+    for seed in 0..20 {
+        let (fs, mut log) = prepared(&config());
+        append(&mut log, 1, 2);
+        log.flush().unwrap();
+        let (checkpoint, durable) = (log.checkpoint().unwrap(), log.durable_end());
+        append(&mut log, 2, 2);
+        fs.fail_at(0, Fault::Io);
+        assert!(log.flush().is_err());
+        drop(log);
+        // Only the process ends: the pages that the disk did not take are still in memory, and clean.
+        let from = (seed % 2 == 0).then_some(checkpoint);
+        let (mut log, recovered) = open(&fs, config(), from, false);
+        assert_eq!(log.log_end(), durable, "seed {seed}: {recovered:?}");
+        let offset = append(&mut log, 3, 1);
+        log.flush().unwrap();
+        let durable = log.durable_end();
+        drop(log);
+        fs.crash(seed);
+        let (log, _) = open(&fs, config(), from, false);
+        assert_eq!((log.log_end(), offset), (durable, o(2)), "seed {seed}");
+        assert_eq!(read_all(&log, o(0), 1000).0.len(), 2);
+    }
+}

@@ -227,3 +227,37 @@ fn recovery_from_cut_and_scrambled_files_never_panics_and_serves_only_what_was_w
         }
     }
 }
+
+#[test]
+fn damage_in_a_batch_of_more_records_than_bytes_costs_that_batch_alone() {
+    // Equal records shrink to less than a byte each.
+    let mut builder = chronik_record::BatchBuilder::new(
+        chronik_record::Compression::Zstd,
+        chronik_record::TimestampType::Create,
+        at(1000),
+    );
+    for _ in 0..20_000 {
+        builder.append(at(1000), None, None, &[]);
+    }
+    let dense = builder.build().unwrap();
+    assert!(dense.bytes().len() < 20_000, "{} bytes", dense.bytes().len());
+    let fs = disk();
+    let mut log = create(&fs, LogConfig::default());
+    append(&mut log, 0, 1);
+    let position = log.size_bytes();
+    log.append(&dense, EPOCH, at(0)).unwrap();
+    append(&mut log, 1, 1);
+    append(&mut log, 2, 1);
+    let (end, size) = (log.log_end(), log.size_bytes());
+    drop(log);
+    let path = Path::new(DIR).join("wal_3_0.log");
+    // The payload, the length, and the number of records of the damaged batch.
+    for (byte, bit) in [(70, 0), (10, 0), (25, 3)] {
+        let fs = fs.duplicate();
+        fs.flip(&path, position + byte, bit);
+        let (log, recovered) = open(&fs, LogConfig::default(), None, false);
+        assert_eq!((log.log_end(), log.size_bytes(), recovered.truncated_bytes), (end, size, 0), "byte {byte}");
+        assert_eq!(recovered.damage.len(), 1, "byte {byte}");
+        assert_eq!((recovered.damage[0].offset, recovered.damage[0].offset_end), (o(1), o(20_001)));
+    }
+}

@@ -162,3 +162,24 @@ fn a_snapshot_of_batches_that_a_crash_took_is_not_used_when_their_offsets_come_a
         assert_eq!(log.producers(), []);
     }
 }
+
+#[test]
+fn a_producer_whose_batches_retention_took_before_a_crash_is_still_known() {
+    let fs = disk();
+    let mut log = create(&fs, small());
+    log.append(&idempotent(9, 0, 0, 2), EPOCH, at(0)).unwrap();
+    let checkpoint = log.checkpoint().unwrap();
+    let mut tag = 0;
+    while log.segments_count() < 6 {
+        append(&mut log, tag, 2);
+        tag += 1;
+    }
+    log.flush().unwrap();
+    log.set_high_watermark(log.log_end());
+    log.reconfigure(chronik_log::LogConfig { retention_bytes: Some(6000), ..small() });
+    assert!(!log.apply_retention(at(0)).unwrap().is_empty() && log.segments_count() > 3);
+    drop(log);
+    // The checkpoint is of before, and the snapshots that are kept are of after the first segment left.
+    let (mut log, _) = open(&fs, small(), Some(checkpoint), false);
+    assert!(log.append(&idempotent(9, 0, 0, 2), EPOCH, at(0)).unwrap().duplicate);
+}

@@ -8,6 +8,7 @@ mod damage;
 mod follower;
 mod idempotence;
 mod lookup;
+mod missing;
 mod model;
 mod opening;
 mod retention;

@@ -120,3 +120,82 @@ fn a_crash_in_the_middle_of_a_deletion_leaves_no_hole() {
         }
     }
 }
+
+#[test]
+fn a_time_index_that_a_power_cut_left_short_makes_nothing_older_than_it_is() {
+    let config = LogConfig {
+        segment_bytes: 8 << 20,
+        index_interval_bytes: 150,
+        retention_ms: Some(Duration::from_millis(500)),
+        ..small()
+    };
+    // Timestamps that rise, so that the tables rise together; and one late record that all others are older than.
+    for late in [false, true] {
+        let fs = disk();
+        let mut log = create(&fs, config.clone());
+        for tag in 0..60_000_i64 {
+            let rising = if late { i64::from(tag >= 10) * 100_000 } else { tag };
+            log.append(&batch_at(1, 2, 1000 + rising), EPOCH, at(0)).unwrap();
+        }
+        assert!(log.segments_count() == 1 && log.size_bytes() > 5 << 20, "{}", log.size_bytes());
+        log.set_high_watermark(log.log_end());
+        let newest = log.reader().max_timestamp().unwrap();
+        let checkpoint = log.close_cleanly().unwrap();
+        drop(log);
+        for (index_lost, times_lost) in [(0, 1), (0, 500), (500, 500), (500, 0), (0, 1 << 30), (1 << 30, 1 << 30)] {
+            let fs = fs.duplicate();
+            for (name, lost, width) in [("wal_3_0.index", index_lost, 8), ("wal_3_0.timeindex", times_lost, 12)] {
+                let path = std::path::Path::new(DIR).join(name);
+                let entries = fs.file_len(&path).unwrap() / width;
+                let file = fs.open(&path, chronik_log::fs::OpenMode::Write).unwrap();
+                file.set_len(entries.saturating_sub(lost) * width).unwrap();
+            }
+            let context = format!("late {late}, {index_lost} and {times_lost} entries lost");
+            let (mut log, _) = open(&fs, config.clone(), Some(checkpoint), false);
+            let at_newest = at(newest.unwrap().timestamp.millis() + 400);
+            assert!(log.apply_retention(at_newest).unwrap().is_empty(), "{context}");
+            if !late {
+                assert_eq!(log.reader().max_timestamp().unwrap(), newest, "{context}");
+            }
+            let later = at(newest.unwrap().timestamp.millis() + 502);
+            assert_eq!(log.apply_retention(later).unwrap().len(), 1, "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_beside_retention_is_never_sent_past_records_that_are_there() {
+    let config = LogConfig { segment_bytes: 300, ..small() };
+    let fs = disk();
+    let mut log = create(&fs, config);
+    (0..40).for_each(|tag| {
+        append(&mut log, tag, 2);
+    });
+    log.set_high_watermark(log.log_end());
+    let reader = log.reader();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                    let from = reader.bounds().log_start;
+                    reader.bytes_available(from, chronik_log::ReadBound::HighWatermark);
+                    match reader.read(from, chronik_log::ReadBound::HighWatermark, 1, true) {
+                        Ok(slice) => assert!(slice.base_offset <= from, "{from}: sent to {}", slice.base_offset),
+                        Err(chronik_log::ReadError::OutOfRange { .. }) => {}
+                        Err(error) => panic!("{from}: {error}"),
+                    }
+                }
+            });
+        }
+        for round in 0..300 {
+            (0..12).for_each(|tag| {
+                append(&mut log, tag, 2);
+            });
+            log.set_high_watermark(log.log_end());
+            log.delete_records_before(o((round + 1) * 24)).unwrap();
+            log.apply_retention(at(0)).unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+}
