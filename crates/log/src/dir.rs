@@ -5,6 +5,7 @@
 //! DATA/meta.properties               format version, cluster id, node id
 //! DATA/checkpoint, DATA/clean-stop   see `checkpoint`
 //! DATA/metadata/                     the controller's log
+//! DATA/wal/.sync                     where `wal` is a file system of its own: what its syncs go through
 //! DATA/wal/<topic>/topic-id          whose directory it is, see `topic_id`
 //! DATA/wal/<topic>/<partition>/      a partition's log
 //! DATA/wal/deleted~<topic id>         leftovers of a deletion, removed at start
@@ -20,13 +21,14 @@ use chronik_model::{NodeId, TopicId, TopicPartition, Uuid};
 use parking_lot::Mutex;
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::fs::{Durability, File, Fs, read_small_file, replace_file};
+use crate::fs::{Durability, File, Fs, OpenMode, read_small_file, replace_file};
 use crate::topic_id;
 
 /// The format this code reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
 const LOCK_FILE: &str = ".lock";
 const META_FILE: &str = "meta.properties";
+const SYNC_FILE: &str = ".sync";
 const WAL_DIR: &str = "wal";
 const METADATA_DIR: &str = "metadata";
 /// What a directory on its way out is called. No topic has a name with `~`, so none is ever taken for one.
@@ -89,8 +91,9 @@ pub struct DataDir {
     cluster_id: Uuid,
     node_id: NodeId,
     created: bool,
-    /// Held for the lock, and for syncs of the file system: opened before anything is written.
-    lock: Arc<dyn File>,
+    /// One file on each file system that the directory spans: the lock, held by this, and one where the logs lie. Syncs
+    /// go through them, so they are opened before anything is written.
+    file_systems: Vec<Arc<dyn File>>,
     /// What the first sync of the file system that failed said.
     sync_failed: Mutex<Option<String>>,
 }
@@ -104,6 +107,7 @@ impl DataDir {
             move |source| DirError::Io { path, action, source }
         };
         let meta = root.join(META_FILE);
+        let above = above(&*fs, &root);
         // Read first: nothing is created in a directory that turns out to be somebody else's.
         let identity = Self::read_identity(&*fs, &root, node_id)?;
         fs.create_dir_all(&root).map_err(io_error(&root, "created"))?;
@@ -123,8 +127,11 @@ impl DataDir {
             None => {
                 let text = format!("version={FORMAT_VERSION}\ncluster.id={new_cluster_id}\nnode.id={node_id}\n");
                 replace_file(&*fs, &meta, text.as_bytes(), Durability::Durable).map_err(io_error(&meta, "written"))?;
-                if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                    fs.sync_dir(parent).map_err(io_error(parent, "synced"))?;
+                for (dir, must) in above {
+                    // A process that died may have made those that were there; the system may not let us sync them.
+                    if let (Err(source), true) = (fs.sync_dir(dir), must) {
+                        return Err(DirError::Io { path: dir.to_owned(), action: "synced", source });
+                    }
                 }
                 new_cluster_id
             }
@@ -133,7 +140,14 @@ impl DataDir {
             fs.create_dir_all(&dir).map_err(io_error(&dir, "created"))?;
         }
         fs.sync_dir(&root).map_err(io_error(&root, "synced"))?;
-        Ok(Self { fs, root, cluster_id, node_id, created, lock, sync_failed: Mutex::new(None) })
+        let wal = root.join(WAL_DIR);
+        let device = |dir: &Path| fs.device(dir).map_err(io_error(dir, "looked up"));
+        let mut file_systems = vec![lock];
+        if device(&wal)? != device(&root)? {
+            let path = wal.join(SYNC_FILE);
+            file_systems.push(fs.open(&path, OpenMode::Create).map_err(io_error(&path, "created"))?);
+        }
+        Ok(Self { fs, root, cluster_id, node_id, created, file_systems, sync_failed: Mutex::new(None) })
     }
 
     fn read_identity(fs: &dyn Fs, root: &Path, wanted: NodeId) -> Result<Option<Uuid>, DirError> {
@@ -320,20 +334,32 @@ impl DataDir {
             .map_err(|source| self.error(&self.root.join(checkpoint::CHECKPOINT_FILE), "written", source))
     }
 
-    /// Makes everything in the directory durable, with all else on its file system. A failed write-back since the
+    /// Makes everything in the directory durable, with all else on its file systems. A failed write-back since the
     /// directory was opened is an error, and stays one: the system tells it once, to whoever asks first, and which bytes
     /// were lost it does not tell. So nothing may count on a sync of the whole file system any more.
     pub fn sync_all(&self) -> Result<(), DirError> {
         let mut failed = self.sync_failed.lock();
         let outcome = match &*failed {
             Some(first) => Err(io::Error::other(format!("an earlier sync failed: {first}"))),
-            None => self.lock.sync_file_system(),
+            None => self.file_systems.iter().try_for_each(|file| file.sync_file_system()),
         };
         outcome.map_err(|source| {
             failed.get_or_insert_with(|| source.to_string());
             self.error(&self.root, "synced", source)
         })
     }
+}
+
+/// The directories above one, and whether each must be synced for its name to be durable: those that get a name now.
+fn above<'a>(fs: &dyn Fs, root: &'a Path) -> Vec<(&'a Path, bool)> {
+    let mut must = true;
+    let mut dirs = Vec::new();
+    for dir in root.ancestors().skip(1) {
+        // The first that is there gets a name as well.
+        dirs.push((if dir.as_os_str().is_empty() { Path::new(".") } else { dir }, must));
+        must &= !fs.exists(dir).unwrap_or(true);
+    }
+    dirs
 }
 
 fn parsed<T: FromStr>(values: &BTreeMap<&str, &str>, key: &str) -> Option<T> {

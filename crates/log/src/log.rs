@@ -17,7 +17,7 @@ use crate::checkpoint::{Checkpoint, with_checksum};
 use crate::config::LogConfig;
 use crate::damage::Damage;
 use crate::flush::{FlushJob, Pending, Unsynced};
-use crate::fs::{Durability, File, Fs, replace_file};
+use crate::fs::{Durability, File, Fs, is_out_of_files, replace_file};
 use crate::leader_epoch::{self, History};
 use crate::producer_state::{ProducerEntry, Producers, Refused};
 use crate::reader::{Hints, LogReader, LogSlice, Mark, ReadBound, ReadError, Shared, View};
@@ -89,7 +89,7 @@ pub enum AppendError {
     /// The log went offline earlier.
     #[error("the log is offline: {0}")]
     Offline(Arc<str>),
-    /// The disk failed; the log is offline from now on.
+    /// The disk failed; the log is offline from now on, unless it was only out of open files.
     #[error("cannot write {}", file.display())]
     Io {
         /// The file.
@@ -156,7 +156,7 @@ pub enum LogError {
     /// The log went offline earlier.
     #[error("the log is offline: {0}")]
     Offline(Arc<str>),
-    /// The disk failed; the log is offline from now on.
+    /// The disk failed; the log is offline from now on, unless it was only out of open files.
     #[error("cannot change {}", file.display())]
     Io {
         /// The file.
@@ -554,7 +554,9 @@ impl Log {
             view.log_end = header.next_offset();
         }
         // After publishing: a table may lack a batch that readers see, never name one that they do not.
-        if let Err(source) = self.active.note(header, position) {
+        if let Err(source) = self.active.note(header, position)
+            && !is_out_of_files(&source)
+        {
             return Err(self.io_failed(self.active.path(INDEX_SUFFIX), source));
         }
         Ok(())
@@ -716,10 +718,7 @@ impl Log {
                 self.flushed(job);
                 Ok(())
             }
-            Err(source) => {
-                self.fail(&source);
-                Err(LogError::Io { file: self.shared.place.dir.clone(), source })
-            }
+            Err(source) => Err(self.change_failed(self.shared.place.dir.clone(), source)),
         }
     }
 
@@ -742,13 +741,21 @@ impl Log {
         self.failed.as_ref().map_or(Ok(()), |reason| Err(Arc::clone(reason)))
     }
 
+    /// Takes the log offline for an error of the disk. That no file can be opened is none: what was to be done was not
+    /// begun, and what was done before it can be done again.
+    fn disk_failed(&mut self, error: &io::Error) {
+        if !is_out_of_files(error) {
+            self.fail(error);
+        }
+    }
+
     pub(crate) fn io_failed(&mut self, file: PathBuf, source: io::Error) -> AppendError {
-        self.fail(&source);
+        self.disk_failed(&source);
         AppendError::Io { file, source }
     }
 
     pub(crate) fn change_failed(&mut self, file: PathBuf, source: io::Error) -> LogError {
-        self.fail(&source);
+        self.disk_failed(&source);
         LogError::Io { file, source }
     }
 
@@ -765,8 +772,11 @@ impl Log {
             self.producers_changed = false;
         }
         // A snapshot of batches that are not durable yet could outlive them.
-        if let Some((offset, bytes)) = self.snapshot_pending.take_if(|(offset, _)| *offset <= self.durable.offset) {
-            self.write_snapshot(offset, &bytes).map_err(|(file, source)| self.change_failed(file, source))?;
+        if let Some((offset, bytes)) = self.snapshot_pending.take_if(|(offset, _)| *offset <= self.durable.offset)
+            && let Err((file, source)) = self.write_snapshot(offset, &bytes)
+        {
+            self.producers_changed = true;
+            return Err(self.change_failed(file, source));
         }
         let snapshot = self.snapshots.iter().rev().find(|offset| **offset <= self.durable.offset).copied();
         let view = self.shared.view.read();

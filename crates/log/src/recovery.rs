@@ -21,7 +21,7 @@ use crate::leader_epoch::{self, History};
 use crate::log::{Log, Parts};
 use crate::producer_state::Producers;
 use crate::reader::{Hints, Mark, ReadError, Shared, View};
-use crate::scan::{Reason, Resync, SCAN_WINDOW_BYTES, Window, resync};
+use crate::scan::{RECORDS_PER_BYTE_MAX, Reason, Resync, SCAN_WINDOW_BYTES, Window, resync};
 use crate::segment::{
     DAMAGE_SUFFIX, DELETED_SUFFIX, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, parse_name, remove_if_there,
 };
@@ -53,14 +53,6 @@ pub enum RecoveryError {
         /// The cause.
         source: io::Error,
     },
-    /// Bytes behind damage look like batches so often that none can be told from the others within bounds.
-    #[error("cannot tell where {} continues behind the damage at position {position}", file.display())]
-    Undecided {
-        /// The file.
-        file: PathBuf,
-        /// Where the damage begins.
-        position: u64,
-    },
     /// The log could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -82,6 +74,8 @@ struct Scanned {
     end_offset: Offset,
     batches: u64,
     torn: Option<Reason>,
+    /// Whether there may be batches behind `end_position` that cannot be told from others.
+    undecided: bool,
     heads_sum: u32,
     /// The damage on file.
     damage_before: Vec<Damage>,
@@ -332,6 +326,7 @@ impl Recovery {
                     end_offset: at.offset,
                     batches: 0,
                     torn: None,
+                    undecided: false,
                     heads_sum: at.heads_sum,
                 });
                 number += 1;
@@ -396,6 +391,7 @@ impl Recovery {
             end_offset: at.offset,
             batches: 0,
             torn: None,
+            undecided: false,
             heads_sum: at.heads_sum,
             damage_before: Vec::new(),
         };
@@ -419,7 +415,10 @@ impl Recovery {
             let latest = self.epochs.latest().unwrap_or(LeaderEpoch::ZERO);
             let mut reason = reason;
             let (position_end, offset_end) = match self.io(&path, resync(&mut window, position, expected, latest))? {
-                Resync::Undecided => return Err(RecoveryError::Undecided { file: path, position }),
+                Resync::Undecided => {
+                    (scanned.torn, scanned.undecided) = (Some(reason), true);
+                    break;
+                }
                 Resync::Found { position: next, header } => {
                     // Pages reach the disk in any order: one that did not is a hole before those that did.
                     if self.may_be_unsynced(expected) && self.io(&path, window.has_hole(position, next))? {
@@ -523,19 +522,21 @@ impl Recovery {
             }
         }
         let last = scans.len().saturating_sub(1);
-        let mut end = (start.offset, start.heads_sum);
+        let mut end = (start.offset, start.heads_sum, durable);
         for (at, scanned) in scans.into_iter().enumerate() {
             let Some(segment) = self.segments.get(start.number + at).map(Arc::clone) else { break };
             let next_base = self.segments.get(start.number + at + 1).map(|next| next.base_offset);
             end = self.resolve_one(&segment, scanned, next_base, durable, at == last)?;
         }
-        if end.0 < durable {
-            self.begin_segment(durable)?;
-            end = (durable, 0);
+        let (log_end, heads_sum, taken_to) = end;
+        if log_end < taken_to {
+            self.begin_segment(taken_to)?;
+            return Ok((taken_to, 0));
         }
-        Ok(end)
+        Ok((log_end, heads_sum))
     }
 
+    /// The end of what the segment holds, its sum, and the offset before which all are taken.
     fn resolve_one(
         &mut self,
         segment: &Segment,
@@ -543,14 +544,20 @@ impl Recovery {
         next_base: Option<Offset>,
         durable: Offset,
         last: bool,
-    ) -> Result<(Offset, u32), RecoveryError> {
+    ) -> Result<(Offset, u32, Offset), RecoveryError> {
         let path = segment.path(LOG_SUFFIX);
-        let missing_to = if last { durable } else { next_base.unwrap_or(durable) };
         let size = segment.size();
+        let missing_to = match next_base.filter(|_| !last) {
+            Some(next) => next,
+            // Whatever those bytes hold has offsets, and they are not given again.
+            None if scanned.undecided => durable.max(behind_all(scanned.end_offset, size - scanned.end_position)),
+            None => durable,
+        };
         // The power went when the next segment had reached the disk and the end of this one had not.
         let known_lost =
             |range: &Damage| range.is_lost() && range.offset == scanned.end_offset && range.offset_end == missing_to;
         let lost = !last
+            && !scanned.undecided
             && scanned.end_offset < missing_to
             && (self.may_be_unsynced(scanned.end_offset) || scanned.damage_before.iter().any(known_lost));
         if lost {
@@ -589,7 +596,7 @@ impl Recovery {
             // Durable at once: the next checkpoint vouches for what lies behind, and no scan will find it again.
             self.io(&path, segment.save_damage())?;
         }
-        Ok((scanned.end_offset, scanned.heads_sum))
+        Ok((scanned.end_offset, scanned.heads_sum, missing_to))
     }
 
     // ---- derived files --------------------------------------------------------------------------------------------
@@ -653,6 +660,12 @@ impl Recovery {
         }
         Ok(())
     }
+}
+
+/// An offset that no record in so many bytes reaches.
+fn behind_all(offset: Offset, bytes: u64) -> Offset {
+    let records_max = i64::try_from(bytes.saturating_mul(RECORDS_PER_BYTE_MAX)).unwrap_or(i64::MAX);
+    Offset::new(offset.get().saturating_add(records_max))
 }
 
 /// The header of a batch whose checksum fits, whatever its offset and epoch say.

@@ -253,26 +253,28 @@ impl Segment {
     /// Makes room for one more entry in memory, so that [`Segment::note`] needs no disk.
     pub(crate) fn make_entry_room(&self) -> io::Result<()> {
         let mut slot = self.tables.write();
-        let mut tables = match slot.take() {
-            Some(tables) => tables,
-            None => self.load(self.size())?,
-        };
-        tables.offsets.spill_if_full(self.fs())?;
-        tables.times.spill_if_full(self.fs())?;
-        *slot = Some(tables);
+        if slot.is_none() {
+            *slot = Some(self.load(self.size())?);
+        }
+        if let Some(tables) = slot.as_mut() {
+            tables.offsets.spill_if_full(self.fs())?;
+            tables.times.spill_if_full(self.fs())?;
+        }
         Ok(())
     }
 
-    /// Takes a written batch into the tables.
+    /// Takes a written batch into the tables. Where that fails the tables are taken from their files and the batches when
+    /// they are needed next.
     pub(crate) fn note(&self, header: &BatchHeader, position: u64) -> io::Result<()> {
         let mut slot = self.tables.write();
         if slot.is_none() {
             *slot = Some(self.load(position)?);
         }
-        match slot.as_mut() {
-            Some(tables) => self.note_in(tables, header, position),
-            None => Ok(()),
+        let noted = slot.as_mut().map_or(Ok(()), |tables| self.note_in(tables, header, position));
+        if noted.is_err() {
+            *slot = None;
         }
+        noted
     }
 
     fn note_in(&self, tables: &mut Tables, header: &BatchHeader, position: u64) -> io::Result<()> {

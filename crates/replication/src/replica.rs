@@ -68,7 +68,7 @@ impl<T> Replica<T> {
     }
 
     /// The log, for maintenance that moves neither its end nor the high watermark: retention, checkpoints, deletion
-    /// of records.
+    /// of records. [`Replica::settle`] comes after it.
     pub fn log_mut(&mut self) -> &mut Log {
         &mut self.log
     }
@@ -162,6 +162,13 @@ impl<T> Replica<T> {
         self.advance(effects);
         if durability == Durability::Fsync && self.log.durable_end() < self.log.log_end() {
             effects.push(Effect::FlushWanted);
+        }
+    }
+
+    /// Refuses what waits where maintenance of the log took it offline.
+    pub fn settle(&mut self, effects: &mut Vec<Effect<T>>) {
+        if self.log.offline().is_some() {
+            self.refuse_parked(Unacknowledged::Offline, effects);
         }
     }
 
@@ -317,6 +324,22 @@ mod tests {
         replica.await_committed(appended.next_offset, 10, &mut effects);
         assert!(matches!(effects.as_slice(), [Effect::Refused(10, Unacknowledged::Offline)]), "{effects:?}");
         assert_eq!(replica.high_watermark(), Offset::ZERO);
+    }
+
+    #[test]
+    fn maintenance_that_takes_the_log_offline_refuses_what_waits() {
+        let fs = Arc::new(MemFs::new());
+        let mut replica = replica(&fs, Durability::Fsync);
+        let mut effects = Vec::new();
+        let appended = replica.append(&batch(1), NOW, &mut effects).unwrap();
+        replica.await_committed(appended.next_offset, 4, &mut effects);
+        effects.clear();
+        replica.settle(&mut effects);
+        assert!(effects.is_empty(), "{effects:?}");
+        fs.fail_at(0, Fault::Io);
+        assert!(replica.log_mut().close_cleanly().is_err());
+        replica.settle(&mut effects);
+        assert!(matches!(effects.as_slice(), [Effect::Refused(4, Unacknowledged::Offline)]), "{effects:?}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use chronik_log::FlushJob;
 use chronik_log::dir::DataDir;
+use chronik_log::fs::is_out_of_files;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::partition::Partition;
@@ -99,7 +100,13 @@ impl Round {
             }
         } else {
             for (partition, job) in jobs {
-                let outcome = job.run();
+                let outcome = match job.run() {
+                    // Needs none, and covers what the job would have synced.
+                    Err(error) if is_out_of_files(&error) => {
+                        dir.sync_all().map_err(|error| io::Error::other(error.to_string()))
+                    }
+                    outcome => outcome,
+                };
                 partition.flushed(job, outcome);
             }
         }

@@ -140,9 +140,9 @@ impl ReplicaHost {
         self.stage_interrupted_deletions(image);
         let topics: Vec<&Arc<Topic>> = image.topics().collect();
         let claimed = in_threads(&topics, |topic| {
-            let indexes = (0..).zip(&topic.partitions).map(|(index, _)| index);
+            let mut indexes = (0..).zip(&topic.partitions).map(|(index, _)| index);
             let is_known = |index| known_checkpoint(checkpoints, topic, index).is_some();
-            self.claim(topic, !indexes.map(is_known).all(|known| known))
+            self.claim(topic, !indexes.all(is_known))
         })?;
         let work: Vec<(&Topic, bool, i32)> = topics
             .iter()

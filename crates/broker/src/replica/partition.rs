@@ -121,8 +121,12 @@ impl Partition {
     }
 
     /// Reads the log's state, or maintains it, under the lock.
-    pub(crate) fn with_log<R>(&self, body: impl FnOnce(&mut Log) -> R) -> R {
-        body(self.owned.lock().replica.log_mut())
+    pub(crate) fn with_log<R>(self: &Arc<Self>, body: impl FnOnce(&mut Log) -> R) -> R {
+        self.owned(|owned| {
+            let result = body(owned.replica.log_mut());
+            owned.replica.settle(&mut owned.effects);
+            result
+        })
     }
 
     /// Takes new settings.
@@ -169,8 +173,8 @@ impl Partition {
     }
 
     /// From where recovery has to look. What it counts as flushed is flushed.
-    pub(super) fn checkpoint(&self) -> Result<Checkpoint, LogError> {
-        self.owned.lock().replica.log_mut().checkpoint()
+    pub(super) fn checkpoint(self: &Arc<Self>) -> Result<Checkpoint, LogError> {
+        self.with_log(|log| log.checkpoint())
     }
 
     /// Runs an input of the replica, then carries out its effects without the lock.

@@ -166,3 +166,41 @@ fn a_sync_of_the_file_system_that_failed_once_never_succeeds_again() {
     let error = dir.sync_all().unwrap_err();
     assert!(error.to_string().contains("an earlier sync failed"), "{error}");
 }
+
+#[test]
+fn a_new_directory_survives_a_crash_with_all_that_was_made_above_it() {
+    for seed in 0..100 {
+        let mem = MemFs::new();
+        let fs: Arc<dyn Fs> = Arc::new(mem.clone());
+        let root = Path::new("/srv/of/chronik/data");
+        drop(open(&fs, root).unwrap());
+        mem.crash(seed);
+        assert!(!open(&fs, root).unwrap().created(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_relative_directory_is_made_where_the_process_is() {
+    let mem = MemFs::new();
+    let above = above(&mem, Path::new("some/data"));
+    assert_eq!(above, [(Path::new("some"), true), (Path::new("."), true)]);
+}
+
+#[test]
+fn a_sync_reaches_logs_on_a_file_system_of_their_own() {
+    for seed in 0..50 {
+        let mem = MemFs::new();
+        let fs: Arc<dyn Fs> = Arc::new(mem.clone());
+        mem.create_dir_all(Path::new("/data/wal")).unwrap();
+        mem.mount(Path::new("/data/wal"));
+        let dir = open(&fs, Path::new("/data")).unwrap();
+        let path = dir.partition_dir(&TopicPartition::new("a", 0)).join("f");
+        fs.create_dir_all(path.parent().unwrap()).unwrap();
+        fs.open(&path, OpenMode::Create).unwrap().write_all_at(b"acknowledged", 0).unwrap();
+        dir.sync_all().unwrap();
+        assert_eq!(dir.partitions().unwrap().len(), 1);
+        drop(dir);
+        mem.crash(seed);
+        assert_eq!(read_small_file(&mem, &path).unwrap().unwrap(), b"acknowledged", "seed {seed}");
+    }
+}

@@ -82,4 +82,8 @@ impl Fs for Fence {
     fn file_len(&self, path: &Path) -> io::Result<u64> {
         self.through()?.file_len(path)
     }
+
+    fn device(&self, path: &Path) -> io::Result<u64> {
+        self.through()?.device(path)
+    }
 }

@@ -39,9 +39,11 @@ struct State {
     names_durable: BTreeMap<PathBuf, Node>,
     pending: Vec<NameChange>,
     locks: BTreeSet<PathBuf>,
+    mounts: Vec<PathBuf>,
     calls: u64,
     fault: Option<(u64, Fault)>,
     powered_off: bool,
+    out_of_files: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +84,16 @@ impl MemFs {
     pub fn fail_at(&self, call: u64, fault: Fault) {
         let mut state = self.state.lock();
         state.fault = Some((state.calls + call, fault));
+    }
+
+    /// Makes a directory a file system of its own: a sync of the one does not reach the other.
+    pub fn mount(&self, path: &Path) {
+        self.state.lock().mounts.push(path.to_owned());
+    }
+
+    /// Lets every call fail that needs a descriptor, or no more. Open files go on working.
+    pub fn set_out_of_files(&self, out_of_files: bool) {
+        self.state.lock().out_of_files = out_of_files;
     }
 
     /// How many changing calls were made so far.
@@ -179,23 +191,49 @@ impl State {
         }
     }
 
+    fn descriptor(&self) -> io::Result<()> {
+        if self.out_of_files { Err(io::Error::from_raw_os_error(24)) } else { Ok(()) }
+    }
+
     fn change(&mut self) -> io::Result<()> {
         self.fault().map_or(Ok(()), |fault| Err(error_of(fault)))
     }
 
-    fn sync_all(&mut self) -> io::Result<()> {
+    fn sync_all(&mut self, device: u64) -> io::Result<()> {
         if let Some(fault) = self.fault() {
             if fault == Fault::Io {
                 self.files.iter_mut().for_each(|file| file.dirty.clear());
             }
             return Err(error_of(fault));
         }
-        self.pending.clear();
-        self.names_durable = self.names.clone();
-        for file in &mut self.files {
-            file.sync();
+        let elsewhere: BTreeSet<usize> = self
+            .names
+            .iter()
+            .filter(|(path, _)| self.device(path) != device)
+            .filter_map(|(_, node)| if let Node::File(number) = node { Some(*number) } else { None })
+            .collect();
+        let (synced, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending).into_iter().partition(|change| self.device(change.dir()) == device);
+        self.pending = rest;
+        for change in synced {
+            apply(&mut self.names_durable, &change);
+        }
+        for (number, file) in self.files.iter_mut().enumerate() {
+            if !elsewhere.contains(&number) {
+                file.sync();
+            }
         }
         Ok(())
+    }
+
+    /// The number of the mounted directory that holds a path; they are few, and none in another.
+    fn device(&self, path: &Path) -> u64 {
+        self.mounts.iter().position(|mount| path.starts_with(mount)).map_or(0, |number| number as u64 + 1)
+    }
+
+    fn device_of(&self, number: usize) -> u64 {
+        let name = self.names.iter().find(|(_, node)| **node == Node::File(number));
+        name.map_or(0, |(path, _)| self.device(path))
     }
 
     fn parent_must_exist(&self, path: &Path) -> io::Result<()> {
@@ -343,6 +381,7 @@ impl FileState {
 impl Fs for MemFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut state = self.state.lock();
+        state.descriptor()?;
         if state.powered_off {
             return Err(error_of(Fault::PowerCut));
         }
@@ -436,6 +475,7 @@ impl Fs for MemFs {
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let state = self.state.lock();
+        state.descriptor()?;
         if state.names.get(path) != Some(&Node::Dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -452,6 +492,7 @@ impl Fs for MemFs {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.descriptor()?;
         state.change()?;
         let (synced, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut state.pending).into_iter().partition(|change| change.dir() == path);
@@ -462,8 +503,10 @@ impl Fs for MemFs {
         Ok(())
     }
 
-    fn sync_all(&self, _path: &Path) -> io::Result<()> {
-        self.state.lock().sync_all()
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let device = state.device(path);
+        state.sync_all(device)
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -477,6 +520,10 @@ impl Fs for MemFs {
             Some(Node::Dir) => Err(io::ErrorKind::IsADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    fn device(&self, path: &Path) -> io::Result<u64> {
+        Ok(self.state.lock().device(path))
     }
 }
 
@@ -547,7 +594,9 @@ impl File for MemFile {
     }
 
     fn sync_file_system(&self) -> io::Result<()> {
-        self.state.lock().sync_all()
+        let mut state = self.state.lock();
+        let device = state.device_of(self.number);
+        state.sync_all(device)
     }
 
     fn sync_data(&self) -> io::Result<()> {

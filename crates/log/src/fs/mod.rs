@@ -10,6 +10,8 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 mod fence;
 mod mem;
 mod real;
@@ -66,6 +68,8 @@ pub trait Fs: Send + Sync + Debug {
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// A file's length in bytes, without opening it.
     fn file_len(&self, path: &Path) -> io::Result<u64>;
+    /// The file system that a file or directory lies on: another number is another one, with syncs of its own.
+    fn device(&self, path: &Path) -> io::Result<u64>;
 }
 
 /// An open file, used by position only: there is no cursor that two users could disagree about.
@@ -121,6 +125,13 @@ pub(crate) fn read_full_at<F: File + ?Sized>(file: &F, buf: &mut [u8], position:
         }
     }
     Ok(filled)
+}
+
+/// Whether the process or the system has no descriptor left: nothing was opened, nothing is wrong with the disk, and the
+/// same call may succeed later. No sync and no write of an open file says so.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    let numbers = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|number| numbers.contains(&number))
 }
 
 /// The largest small file read whole: larger ones are refused as damaged, not loaded.

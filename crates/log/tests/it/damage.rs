@@ -261,3 +261,52 @@ fn damage_in_a_batch_of_more_records_than_bytes_costs_that_batch_alone() {
         assert_eq!((recovered.damage[0].offset, recovered.damage[0].offset_end), (o(1), o(20_001)));
     }
 }
+
+#[test]
+fn bytes_that_look_like_batches_all_over_cost_themselves_and_not_the_log() {
+    // Headers whose checksums are wrong, each of which claims all that follows.
+    let mut value = Vec::new();
+    let header = stored(&batch(1, 1), o(2), EPOCH)[..61].to_vec();
+    let (count, claimed) = (6_000_u32, 400_000_u32);
+    for number in 0..count {
+        let mut header = header.clone();
+        let length = claimed.saturating_sub(number * 61).max(100);
+        header[8..12].copy_from_slice(&length.to_be_bytes());
+        value.extend_from_slice(&header);
+    }
+    value.resize(usize::try_from(claimed).unwrap() + 1000, 0);
+    let fs = disk();
+    let config = LogConfig::default();
+    let mut log = create(&fs, config.clone());
+    append(&mut log, 0, 1);
+    log.flush().unwrap();
+    let checkpoint = log.checkpoint().unwrap();
+    let position = log.size_bytes();
+    let mut builder = chronik_record::BatchBuilder::new(
+        chronik_record::Compression::None,
+        chronik_record::TimestampType::Create,
+        at(1000),
+    );
+    builder.append(at(1000), None, Some(&value), &[]);
+    log.append(&builder.build().unwrap(), EPOCH, at(0)).unwrap();
+    append(&mut log, 1, 1);
+    let size = log.size_bytes();
+    drop(log);
+    let path = Path::new(DIR).join("wal_3_0.log");
+    // The length of the batch that holds them is broken: where the next one begins cannot be read any more.
+    fs.flip(&path, position + 8, 6);
+    for from in [Some(checkpoint), None] {
+        let fs = fs.duplicate();
+        let (mut log, recovered) = open(&fs, config.clone(), from, false);
+        assert_eq!((recovered.damage.len(), recovered.truncated_bytes), (1, 0), "{recovered:?}");
+        assert_eq!(fs.file_len(&path).unwrap(), size);
+        let end = log.log_end();
+        assert!(end > o(2) && recovered.damage[0].offset == o(1) && recovered.damage[0].offset_end == end);
+        assert_eq!(append(&mut log, 2, 1), end);
+        let checkpoint = log.close_cleanly().unwrap();
+        drop(log);
+        let (log, _) = open(&fs, config.clone(), Some(checkpoint), true);
+        let (batches, damaged) = read_all(&log, o(0), 1 << 20);
+        assert_eq!((batches.len(), damaged), (2, vec![(o(1), end)]));
+    }
+}

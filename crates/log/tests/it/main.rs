@@ -10,6 +10,7 @@ mod idempotence;
 mod lookup;
 mod missing;
 mod model;
+mod open_files;
 mod opening;
 mod retention;
 mod support;

@@ -93,6 +93,9 @@ impl Fs for WatchedFs {
     fn file_len(&self, path: &Path) -> io::Result<u64> {
         self.0.file_len(path)
     }
+    fn device(&self, path: &Path) -> io::Result<u64> {
+        self.0.device(path)
+    }
 }
 
 #[test]

@@ -283,3 +283,33 @@ fn a_partition_that_went_offline_keeps_its_checkpoint_and_its_log_start() {
     assert_eq!((bounds.log_start, bounds.log_end), (Offset::new(6), Offset::new(10)));
     broker.stop().unwrap();
 }
+
+#[test]
+fn a_flush_that_can_open_nothing_acknowledges_by_a_sync_of_the_file_system() {
+    let fs = MemFs::new();
+    let mut broker = Broker::start(&fs, &empty());
+    broker.commit(&[created(1, "t", 1)]);
+    broker.produce("t", 1, "A");
+    let partition = broker.partition("t");
+    let round = broker.host.flush_queue.round();
+    partition.with_log(|log| {
+        let config = chronik_log::LogConfig { segment_bytes: 100, ..log.config().clone() };
+        log.reconfigure(config);
+    });
+    // Rolls: the directory waits for a sync, too.
+    let (_, committed) = partition.append(&batch(1, "B"), NOW, true).unwrap();
+    assert_eq!(partition.with_log(|log| log.segments_count()), 2);
+    fs.set_out_of_files(true);
+    drop(round);
+    let super::super::Committed::Later(receiver) = committed else { panic!("acknowledged before any sync") };
+    receiver.blocking_recv().unwrap().unwrap();
+    // The next one would roll as well: refused, and nothing is lost by it.
+    assert!(partition.append(&batch(1, "C"), NOW, true).is_err());
+    fs.set_out_of_files(false);
+    broker.produce("t", 1, "D");
+    fs.crash(1);
+    let image = Arc::clone(&broker.image);
+    drop(partition);
+    broker.kill();
+    assert_eq!(Broker::start(&fs, &image).consumed("t"), (0, 3, "ABD".to_owned()));
+}
