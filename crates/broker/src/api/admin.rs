@@ -91,6 +91,7 @@ fn created_row(name: String, created: CreatedTopic, validate_only: bool) -> Crea
         // A topic that was only looked at has no id.
         topic_id: if validate_only { TopicId::ZERO.0 } else { created.id.0 },
         error_code: ErrorCode::None.code(),
+        error_message: None,
         num_partitions: created.num_partitions,
         replication_factor: created.replication_factor,
         configs: Some(configs),
@@ -162,7 +163,10 @@ pub(super) async fn create_partitions(call: Arc<Call>, request: CreatePartitions
         Ok(Outcome::PartitionsCreated(grown)) => grown
             .into_iter()
             .map(|topic| {
+                // That a topic is not known needs no further words, as in Apache Kafka.
+                let is_unknown = topic.result == Err(RuleError::UnknownTopic);
                 let (error_code, error_message) = refusal(topic.result);
+                let error_message = error_message.filter(|_| !is_unknown);
                 CreatePartitionsTopicResult { name: topic.name, error_code, error_message }
             })
             .collect(),

@@ -115,6 +115,7 @@ impl Fetch {
                     index: wanted.partition,
                     error_code: code,
                     high_watermark: -1,
+                    aborted_transactions: Some(Vec::new()),
                     records_len: Some(0),
                     ..Default::default()
                 },

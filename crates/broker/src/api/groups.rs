@@ -28,6 +28,8 @@ use crate::error_code::{group, group_or_none};
 const KEY_TYPE_GROUP: i8 = 0;
 const KEY_TYPE_TRANSACTION: i8 = 1;
 const KEY_TYPE_SHARE: i8 = 2;
+/// The version of FindCoordinator that knows share groups.
+const SHARE_SINCE: i16 = 6;
 
 /// A shard answered a request with the answer to another one: our mistake, told as such.
 const MISMATCH: GroupError = GroupError::UnknownServerError;
@@ -40,6 +42,9 @@ pub(super) async fn find_coordinator(call: Arc<Call>, request: FindCoordinatorRe
     let outcome = match request.key_type {
         KEY_TYPE_GROUP => call.broker.ensure_offsets_topic().await.map_err(|code| (code, code.message())),
         KEY_TYPE_TRANSACTION => Err((ErrorCode::UnsupportedVersion, "This broker does not serve transactions.")),
+        KEY_TYPE_SHARE if call.version() < SHARE_SINCE => {
+            Err((ErrorCode::InvalidRequest, ErrorCode::InvalidRequest.message()))
+        }
         KEY_TYPE_SHARE => Err((ErrorCode::UnsupportedVersion, "This broker does not serve share groups.")),
         _ => Err((ErrorCode::InvalidRequest, "Unknown coordinator type.")),
     };
@@ -51,7 +56,8 @@ pub(super) async fn find_coordinator(call: Arc<Call>, request: FindCoordinatorRe
     if call.version() <= 3 {
         return FindCoordinatorResponse {
             error_code: code.code(),
-            error_message: message,
+            // Apache Kafka names the success, too.
+            error_message: message.or_else(|| Some(ErrorCode::None.name().to_owned())),
             node_id,
             host,
             port,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_log::Appended;
-use chronik_model::{Timestamp, TopicId};
+use chronik_model::{Offset, Timestamp, TopicId};
 use chronik_net::MemoryPermit;
-use chronik_record::ProducePolicy;
+use chronik_record::{Attributes, ProducePolicy};
 use chronik_replication::Unacknowledged;
 use chronik_wire::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use chronik_wire::messages::{ProduceRequest, ProduceResponse};
@@ -37,11 +37,13 @@ struct Outcome {
 pub(super) struct Failure {
     code: ErrorCode,
     message: Option<String>,
+    /// Where the log starts, told with errors that came of looking at the log.
+    log_start: Option<Offset>,
 }
 
 impl From<ErrorCode> for Failure {
     fn from(code: ErrorCode) -> Self {
-        Self { code, message: None }
+        Self { code, message: None, log_start: None }
     }
 }
 
@@ -52,13 +54,17 @@ pub(super) fn start(mut call: Call) -> Result<Started, DecodeError> {
     let ProduceRequestView { transactional_id, acks, timeout_ms, topics, partitions } = request;
     let now = call.broker.clock.wall();
     let mut outcomes = Vec::with_capacity(partitions.len());
+    // A batch of a transaction that the request does not name: nobody may write it.
+    let unauthorised = transactional_id.is_none()
+        && partitions.iter().any(|partition| partition.records.as_ref().is_some_and(is_transactional));
     for partition in partitions {
         let (topic, index) = (partition.topic, partition.index);
         let appended = match topics.get(topic) {
+            _ if unauthorised => Err(ErrorCode::TransactionalIdAuthorizationFailed.into()),
             Some(topic) if transactional_id.is_none() => append(&call, version, acks, topic, partition, now),
             Some(_) => Err(Failure {
-                code: ErrorCode::InvalidTxnState,
                 message: Some("This broker does not serve transactions.".to_owned()),
+                ..ErrorCode::InvalidTxnState.into()
             }),
             None => Err(ErrorCode::InvalidRequest.into()),
         };
@@ -121,8 +127,8 @@ fn append(
     };
     if chronik_metadata::is_internal_topic(&target.name().topic) && call.client_id() != "__admin_client" {
         return Err(Failure {
-            code: ErrorCode::InvalidTopicException,
             message: Some(format!("Topic {} is internal and written by the broker alone.", target.name().topic)),
+            ..ErrorCode::InvalidTopicException.into()
         });
     }
     let settings = target.settings();
@@ -134,28 +140,40 @@ fn append(
     let validated = if policy.looks_inside() { tasks::aside(validate) } else { validate() };
     let batch = validated.map_err(|invalid| {
         topic_metrics.batches_refused.inc();
-        Failure { code: error_code::invalid_batch(&invalid), message: Some(invalid.to_string()) }
+        let code = error_code::invalid_batch(&invalid);
+        let log_start = tells_log_start(code) && !invalid.is_no_batch();
+        let log_start = log_start.then(|| target.reader().bounds().log_start);
+        Failure { code, message: Some(invalid.to_string()), log_start }
     })?;
-    if acks == ACKS_ALL && settings.min_insync_replicas > 1 {
-        return Err(Failure {
-            code: ErrorCode::NotEnoughReplicas,
-            message: Some(format!(
-                "The size of the current ISR is 1, {} are required for {}.",
-                settings.min_insync_replicas,
-                target.name()
-            )),
-        });
-    }
     let appended = target.append(&batch, now, acks == ACKS_ALL).map_err(|error| {
         if error_code::is_storage(&error) {
             tracing::error!(partition = %target.name(), %error, "append failed, the partition is offline");
         }
-        Failure { code: error_code::append(&error), message: Some(error.to_string()) }
+        let code = error_code::append(&error);
+        let log_start = tells_log_start(code).then(|| target.reader().bounds().log_start);
+        Failure { code, message: Some(error.to_string()), log_start }
     })?;
     if !appended.0.duplicate {
         topic_metrics.batch_appended(batch.header().records_count, batch.bytes().len());
     }
     Ok(appended)
+}
+
+/// Whether Apache Kafka tells the log start with an error.
+fn tells_log_start(code: ErrorCode) -> bool {
+    !matches!(
+        code,
+        ErrorCode::CorruptMessage
+            | ErrorCode::MessageTooLarge
+            | ErrorCode::RecordListTooLarge
+            | ErrorCode::NotLeaderOrFollower
+            | ErrorCode::KafkaStorageError
+    )
+}
+
+/// Whether the batch says that it belongs to a transaction, as far as the bytes go.
+fn is_transactional(records: &Bytes) -> bool {
+    Attributes::of(records).is_some_and(Attributes::is_transactional)
 }
 
 fn respond(call: &Call, topics: Vec<Topic>, outcomes: Vec<Outcome>) -> Answer {
@@ -184,7 +202,7 @@ fn respond(call: &Call, topics: Vec<Topic>, outcomes: Vec<Outcome>) -> Answer {
                     error_message: failure.message,
                     base_offset: -1,
                     log_append_time_ms: -1,
-                    log_start_offset: -1,
+                    log_start_offset: failure.log_start.map_or(-1, Offset::get),
                     ..Default::default()
                 }
             }
