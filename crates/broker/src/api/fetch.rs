@@ -115,7 +115,8 @@ impl Fetch {
                     index: wanted.partition,
                     error_code: code,
                     high_watermark: -1,
-                    aborted_transactions: Some(Vec::new()),
+                    // An empty list rather than none with what is not known, as in Apache Kafka.
+                    aborted_transactions: is_unknown(code).then(Vec::new),
                     records_len: Some(0),
                     ..Default::default()
                 },
@@ -201,6 +202,10 @@ impl Fetch {
             }
         }
     }
+}
+
+fn is_unknown(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
 }
 
 impl Found {

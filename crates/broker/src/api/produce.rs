@@ -165,6 +165,7 @@ fn tells_log_start(code: ErrorCode) -> bool {
         code,
         ErrorCode::CorruptMessage
             | ErrorCode::MessageTooLarge
+            | ErrorCode::UnsupportedCompressionType
             | ErrorCode::RecordListTooLarge
             | ErrorCode::NotLeaderOrFollower
             | ErrorCode::KafkaStorageError
