@@ -13,12 +13,14 @@ use chronik_coordinator::{
     partition_for,
 };
 use chronik_log::ReadBound;
-use chronik_model::{Instant, Offset, Timestamp, Uuid};
+use chronik_metadata::ControllerClient;
+use chronik_model::{Instant, Offset, Timestamp, TopicId, Uuid};
 use chronik_record::{BatchBuilder, BatchHeader, Caps, Compression, HEADER_BYTES, TimestampType};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::replica::Partition;
 use crate::tasks::{self, Shutdown};
 
@@ -35,25 +37,30 @@ const TICK_MAX: Duration = Duration::from_secs(3600);
 type Reply = (Response, Option<Offset>);
 
 /// The shards of this broker, by partition of the offsets topic.
-#[derive(Debug)]
 pub(crate) struct CoordinatorHost {
-    clock: Clock,
-    shards: ArcSwap<Vec<Arc<Shard>>>,
-    sooner: Arc<Notify>,
+    shared: Arc<Shared>,
+    /// By partition of the offsets topic, all of them: a group belongs to its partition whether that is served or not. `None`
+    /// where it is not.
+    shards: ArcSwap<Vec<Option<Arc<Shard>>>>,
 }
 
-#[derive(Debug)]
+/// What all shards use.
+struct Shared {
+    clock: Clock,
+    controller: Arc<dyn ControllerClient>,
+    metrics: Arc<Metrics>,
+    sooner: Notify,
+}
+
 struct Shard {
     /// Itself, for the task that loads it again.
     this: Weak<Shard>,
+    shared: Arc<Shared>,
     partition: Arc<Partition>,
     config: Mutex<Config>,
-    clock: Clock,
     state: Mutex<State>,
-    sooner: Arc<Notify>,
 }
 
-#[derive(Debug)]
 struct State {
     shard: GroupShard,
     /// Requests that wait for a reply; each is answered or refused by the shard.
@@ -66,8 +73,9 @@ struct State {
 }
 
 impl CoordinatorHost {
-    pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, shards: ArcSwap::default(), sooner: Arc::default() }
+    pub(crate) fn new(clock: Clock, controller: Arc<dyn ControllerClient>, metrics: Arc<Metrics>) -> Self {
+        let shared = Shared { clock, controller, metrics, sooner: Notify::new() };
+        Self { shared: Arc::new(shared), shards: ArcSwap::default() }
     }
 
     /// Whether the offsets topic is known here.
@@ -75,41 +83,46 @@ impl CoordinatorHost {
         !self.shards.load().is_empty()
     }
 
-    /// Takes over the partitions of the offsets topic and loads their groups in the background. Until a shard is
-    /// loaded its requests get COORDINATOR_LOAD_IN_PROGRESS.
-    pub(crate) fn take_over(&self, partitions: Vec<Arc<Partition>>, config: &Config) {
-        let shards: Vec<Arc<Shard>> = partitions
-            .into_iter()
-            .map(|partition| {
-                let state = State {
-                    shard: GroupShard::new(config.clone(), Box::new(random_id)),
-                    waiting: HashMap::new(),
-                    last_token: 0,
-                    uncommitted: VecDeque::new(),
-                    wake_at: None,
-                };
-                Arc::new_cyclic(|this| Shard {
-                    this: Weak::clone(this),
-                    partition,
-                    config: Mutex::new(config.clone()),
-                    clock: self.clock,
-                    state: Mutex::new(state),
-                    sooner: Arc::clone(&self.sooner),
-                })
+    /// Takes over the partitions of the offsets topic, `None` for one that is not served, and loads their groups in the
+    /// background. Until a shard is loaded its requests get COORDINATOR_LOAD_IN_PROGRESS.
+    pub(crate) fn take_over(&self, partitions: Vec<Option<Arc<Partition>>>, config: &Config) {
+        let shard = |partition| {
+            let state = State {
+                shard: GroupShard::new(config.clone(), Box::new(random_id)),
+                waiting: HashMap::new(),
+                last_token: 0,
+                uncommitted: VecDeque::new(),
+                wake_at: None,
+            };
+            Arc::new_cyclic(|this| Shard {
+                this: Weak::clone(this),
+                shared: Arc::clone(&self.shared),
+                partition,
+                config: Mutex::new(config.clone()),
+                state: Mutex::new(state),
             })
-            .collect();
+        };
+        let shards: Vec<Option<Arc<Shard>>> = partitions.into_iter().map(|partition| partition.map(shard)).collect();
         self.shards.store(Arc::new(shards.clone()));
         tasks::spawn_essential("group loading", async move {
-            let loaded = tokio::task::spawn_blocking(move || shards.iter().for_each(|shard| shard.load())).await;
-            if let Err(error) = loaded {
+            let load_all = move || shards.iter().flatten().for_each(|shard| shard.load());
+            if let Err(error) = tokio::task::spawn_blocking(load_all).await {
                 tracing::error!(%error, "groups cannot be loaded");
             }
         });
     }
 
+    /// The offsets topic is gone, and with it every group.
+    pub(crate) fn give_up(&self) {
+        let shards = self.shards.swap(Arc::default());
+        for shard in shards.iter().flatten() {
+            shard.run(|shard, now, effects| shard.unload(now, GroupError::NotCoordinator, effects));
+        }
+    }
+
     /// Gives every shard new settings.
     pub(crate) fn reconfigure(&self, config: &Config) {
-        for shard in self.shards.load().iter() {
+        for shard in self.shards.load().iter().flatten() {
             *shard.config.lock() = config.clone();
             shard.state.lock().shard.reconfigure(config.clone());
         }
@@ -139,12 +152,12 @@ impl CoordinatorHost {
 
     /// Looks at every shard in turn.
     pub(crate) fn look_at_all<R>(&self, mut look: impl FnMut(&GroupShard) -> R) -> Vec<R> {
-        self.shards.load().iter().map(|shard| look(&shard.state.lock().shard)).collect()
+        self.shards.load().iter().flatten().map(|shard| look(&shard.state.lock().shard)).collect()
     }
 
     /// Forgets the offsets of deleted topics.
     pub(crate) fn topics_deleted(&self, topics: &[String]) {
-        for shard in self.shards.load().iter() {
+        for shard in self.shards.load().iter().flatten() {
             shard.run(|shard, now, effects| shard.on_topics_deleted(now, topics, effects));
         }
     }
@@ -152,16 +165,16 @@ impl CoordinatorHost {
     /// Lets time pass in the shards until the shutdown.
     pub(crate) async fn keep_time(self: Arc<Self>, mut shutdown: Shutdown) {
         loop {
-            let now = self.clock.now();
+            let now = self.shared.clock.now();
             let mut next = now + TICK_MAX;
-            for shard in self.shards.load().iter() {
+            for shard in self.shards.load().iter().flatten() {
                 if let Some(deadline) = shard.tick_if_due(now) {
                     next = next.min(deadline);
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep_until(self.clock.deadline(next)) => {}
-                () = self.sooner.notified() => {}
+                () = tokio::time::sleep_until(self.shared.clock.deadline(next)) => {}
+                () = self.shared.sooner.notified() => {}
                 () = shutdown.raised() => return,
             }
         }
@@ -169,7 +182,7 @@ impl CoordinatorHost {
 
     /// Refuses everything that waits: the broker stops.
     pub(crate) fn stop(&self) {
-        for shard in self.shards.load().iter() {
+        for shard in self.shards.load().iter().flatten() {
             shard.run(|shard, now, effects| shard.unload(now, GroupError::CoordinatorNotAvailable, effects));
         }
     }
@@ -181,7 +194,7 @@ impl CoordinatorHost {
             return Err(GroupError::NotCoordinator);
         }
         let index = usize::try_from(partition_for(group_id, count)).unwrap_or(0);
-        shards.get(index).cloned().ok_or(GroupError::NotCoordinator)
+        shards.get(index).cloned().flatten().ok_or(GroupError::CoordinatorNotAvailable)
     }
 }
 
@@ -204,7 +217,8 @@ impl Shard {
     }
 
     fn run_locked(&self, state: &mut State, input: impl FnOnce(&mut GroupShard, Now, &mut Vec<Effect>)) {
-        let now = Now { monotonic: self.clock.now(), wall: self.clock.wall() };
+        let clock = self.shared.clock;
+        let now = Now { monotonic: clock.now(), wall: clock.wall() };
         let high_watermark = self.partition.reader().bounds().high_watermark;
         while let Some((token, _)) = state.uncommitted.front().copied().filter(|(_, end)| *end <= high_watermark) {
             state.shard.append_committed(token);
@@ -253,7 +267,7 @@ impl Shard {
         };
         if earlier {
             state.wake_at = deadline;
-            self.sooner.notify_one();
+            self.shared.sooner.notify_one();
         }
     }
 
@@ -288,17 +302,38 @@ impl Shard {
         }
         let batch = builder.build().map_err(|error| error.to_string())?;
         let (appended, _) = self.partition.append(&batch, now, false).map_err(|error| error.to_string())?;
+        self.shared.metrics.batch_appended(batch.header().records_count, batch.bytes().len());
         Ok(appended.next_offset)
     }
 
-    /// Replays the partition from its start to its end, then lets requests in.
+    /// Replays the partition from its start to its end, then lets requests in. The lock is not held meanwhile: whoever
+    /// asks is told that the groups are being loaded.
     fn load(&self) {
-        let started = self.clock.now();
+        if !self.state.lock().shard.is_loading() {
+            return;
+        }
+        let started = self.shared.clock.now();
+        let mut loaded = GroupShard::new(self.config.lock().clone(), Box::new(random_id));
+        let replayed = self.replay(&mut loaded);
         let mut state = self.state.lock();
-        match self.replay(&mut state.shard) {
+        if !state.shard.is_loading() {
+            // The broker stops, or the topic is gone.
+            return;
+        }
+        match replayed {
             Ok(records) => {
-                self.run_locked(&mut state, |shard, now, effects| shard.loaded(now, effects));
-                let took = self.clock.now().saturating_since(started);
+                loaded.reconfigure(self.config.lock().clone());
+                state.shard = loaded;
+                // Topics may have been removed while nobody could tell the groups.
+                let image = self.shared.controller.image();
+                let exists = |topic: &str, id: TopicId| {
+                    image.topic(topic).is_some_and(|topic| id == TopicId::ZERO || id == topic.id)
+                };
+                self.run_locked(&mut state, |shard, now, effects| {
+                    shard.loaded(now, effects);
+                    shard.retain_topics(now, exists, effects);
+                });
+                let took = self.shared.clock.now().saturating_since(started);
                 if records > 0 {
                     tracing::info!(partition = %self.partition.name(), records, ?took, "groups loaded");
                 }
@@ -328,6 +363,9 @@ impl Shard {
                 // The last batch of a chunk may be cut; it comes whole with the next one.
                 let Some((batch, behind)) = rest.split_at_checked(header.size_bytes()) else { break };
                 if header.next_offset() > from {
+                    if header.base_offset < from && from > bounds.log_start {
+                        return Err(format!("batch at offset {} where {from} follows", header.base_offset));
+                    }
                     count += replay_batch(shard, batch).map_err(|error| format!("batch at offset {from}: {error}"))?;
                     from = header.next_offset();
                 }
@@ -342,6 +380,10 @@ impl Shard {
 }
 
 fn replay_batch(shard: &mut GroupShard, batch: &[u8]) -> Result<u64, String> {
+    // Recovery verified only what lies behind its checkpoint; the disk may have changed the rest since.
+    if !chronik_record::crc_is_valid(batch) {
+        return Err("checksum mismatch".to_owned());
+    }
     let mut records = chronik_record::records(batch, &Caps::default()).map_err(|error| error.to_string())?;
     let mut count = 0;
     while let Some(record) = records.next_record().map_err(|error| error.to_string())? {

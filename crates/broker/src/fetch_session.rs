@@ -1,7 +1,7 @@
 //! Incremental fetch sessions (KIP-227): what a consumer fetches is remembered, so that a request names only changes
 //! and a response only partitions with something to say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 
 /// A full cache gives up sessions unused for this long (`min.incremental.fetch.session.eviction.ms`).
 const EVICTION_MIN: Duration = Duration::from_secs(120);
+/// Partitions that one session remembers at most. A client that fetches more is served without a session.
+const PARTITIONS_MAX: usize = 100_000;
 /// The epoch that asks for a new session.
 const EPOCH_INITIAL: i32 = 0;
 /// The epoch that ends a session or wants none.
@@ -135,6 +137,10 @@ impl FetchSessions {
             return Err(ErrorCode::FetchSessionTopicIdError);
         }
         session.update(&request);
+        if session.partitions.len() > PARTITIONS_MAX {
+            sessions.remove(&session_id);
+            return Err(ErrorCode::FetchSessionIdNotFound);
+        }
         if session.partitions.is_empty() {
             sessions.remove(&session_id);
             return Ok((Participation::None, Vec::new()));
@@ -180,6 +186,9 @@ impl FetchSessions {
         by_id: bool,
         now: Instant,
     ) -> Option<i32> {
+        if wanted.len() > PARTITIONS_MAX {
+            return None;
+        }
         if sessions.len() >= self.slots_max {
             let oldest = sessions.iter().min_by_key(|(_, session)| session.last_used).map(|(id, s)| (*id, s.last_used));
             match oldest {
@@ -218,10 +227,15 @@ impl Session {
                 }
             }
         }
-        for forgotten in &request.forgotten_topics_data {
-            let topic = topic_key(self.by_id, &forgotten.topic, forgotten.topic_id);
+        if !request.forgotten_topics_data.is_empty() {
+            let mut forgotten = HashSet::new();
+            for topic in &request.forgotten_topics_data {
+                let key = topic_key(self.by_id, &topic.topic, topic.topic_id);
+                forgotten.extend(topic.partitions.iter().map(|partition| (key.clone(), *partition)));
+            }
             self.partitions.retain(|remembered| {
-                remembered.wanted.topic != topic || !forgotten.partitions.contains(&remembered.wanted.partition)
+                let wanted = &remembered.wanted;
+                !forgotten.contains(&(wanted.topic.clone(), wanted.partition))
             });
         }
     }
@@ -294,6 +308,19 @@ mod tests {
         let (participation, wanted) = sessions.begin(request(id, 1, &[]), false, Instant::ORIGIN).unwrap();
         assert_eq!((&participation, order(&wanted)), (&Participation::Continued(id), vec![(0, 0), (1, 0)]));
         assert_eq!(sessions.finish(&participation, &[saying(5, false), saying(8, false)]), [false, true]);
+    }
+
+    #[test]
+    fn a_session_that_would_remember_too_much_ends() {
+        let sessions = FetchSessions::new(10);
+        let id = begun(&sessions, &[(0, 0)]);
+        let many: Vec<(i32, i64)> = (1..).map(|partition| (partition, 0)).take(PARTITIONS_MAX).collect();
+        let refused = sessions.begin(request(id, 1, &many), false, Instant::ORIGIN);
+        assert_eq!(refused.unwrap_err(), ErrorCode::FetchSessionIdNotFound);
+        assert_eq!(sessions.len(), 0);
+        let all: Vec<(i32, i64)> = (0..).map(|partition| (partition, 0)).take(PARTITIONS_MAX + 1).collect();
+        let (participation, wanted) = sessions.begin(request(0, 0, &all), false, Instant::ORIGIN).unwrap();
+        assert_eq!((participation, wanted.len()), (Participation::None, PARTITIONS_MAX + 1));
     }
 
     #[test]

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use chronik_coordinator::{Config as GroupConfig, Effect, GroupError, GroupShard, Now, ReplyToken, Response};
 use chronik_metadata::config::BrokerSettings;
-use chronik_metadata::{Command, ControllerClient, Image, NewTopic, Outcome};
+use chronik_metadata::{Command, ControllerClient, ControllerError, Image, NewTopic, Outcome, TopicRef};
 use chronik_model::NodeId;
 use chronik_net::{FrameLimits, Listener, MemoryBudget};
 use chronik_wire::ErrorCode;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
@@ -28,6 +28,8 @@ use crate::tasks::{self, Shutdown, ShutdownSignal};
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Bytes of requests in flight where nothing is set (`queued.max.request.bytes`).
 const REQUEST_MEMORY_BYTES: usize = 256 * 1024 * 1024;
+/// Look-ups of offsets by time that run at once; each may decompress batches.
+const LOOK_UPS_MAX: usize = 4;
 /// How often gauges that nobody pushes are read.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -73,6 +75,8 @@ pub(crate) struct Broker {
     pub(crate) shutdown: Shutdown,
     /// Held while the offsets topic is made, so that it is made once.
     offsets_topic: Mutex<()>,
+    /// Look-ups by time that may run at once.
+    pub(crate) look_ups: Semaphore,
 }
 
 /// A broker that serves clients.
@@ -90,11 +94,12 @@ pub fn start(parts: Parts) -> RunningBroker {
     let broker = Arc::new(Broker {
         node: parts.node,
         sessions: FetchSessions::new(settings.max_incremental_fetch_session_cache_slots),
-        groups: Arc::new(CoordinatorHost::new(parts.clock)),
+        groups: Arc::new(CoordinatorHost::new(parts.clock, Arc::clone(&parts.controller), Arc::clone(&parts.metrics))),
         producer_ids: ProducerIds::default(),
         budget: MemoryBudget::new(request_memory(&settings)),
         shutdown: shutdown.clone(),
         offsets_topic: Mutex::new(()),
+        look_ups: Semaphore::new(LOOK_UPS_MAX),
         replicas: parts.replicas,
         controller: parts.controller,
         clock: parts.clock,
@@ -214,6 +219,27 @@ impl Broker {
         }
     }
 
+    /// Deletes topics and lets the groups forget them, to the end also when the client that asked is gone.
+    pub(crate) async fn delete_topics(self: &Arc<Self>, topics: Vec<TopicRef>) -> Result<Outcome, ControllerError> {
+        let broker = Arc::clone(self);
+        let deletion = tokio::spawn(async move {
+            let outcome = broker.controller.submit(Command::DeleteTopics { topics }).await?;
+            if let Outcome::TopicsDeleted(deleted) = &outcome {
+                let gone = deleted.iter().filter(|topic| topic.result.is_ok());
+                let gone: Vec<String> = gone.filter_map(|topic| topic.name.clone()).collect();
+                if gone.iter().any(|topic| topic == OFFSETS_TOPIC) {
+                    broker.groups.give_up();
+                }
+                if !gone.is_empty() {
+                    broker.groups.topics_deleted(&gone);
+                    broker.replicas.look_for_removed();
+                }
+            }
+            Ok(outcome)
+        });
+        deletion.await.unwrap_or(Err(ControllerError::Stopped))
+    }
+
     /// Makes sure that groups have their topic and are coordinated.
     pub(crate) async fn ensure_offsets_topic(&self) -> Result<(), ErrorCode> {
         if self.groups.is_ready() {
@@ -264,8 +290,7 @@ impl Broker {
     }
 
     fn take_over_groups(&self) {
-        let partitions = self.replicas.all().into_iter().filter(|p| &*p.name().topic == OFFSETS_TOPIC).collect();
-        self.groups.take_over(partitions, &self.group_config());
+        self.groups.take_over(self.replicas.of_topic(OFFSETS_TOPIC), &self.group_config());
     }
 
     fn group_config(&self) -> GroupConfig {

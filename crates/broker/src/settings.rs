@@ -15,7 +15,6 @@ pub(crate) struct PartitionSettings {
     pub(crate) log: LogConfig,
     pub(crate) produce: ProducePolicy,
     pub(crate) durability: Durability,
-    pub(crate) min_insync_replicas: usize,
 }
 
 impl PartitionSettings {
@@ -60,7 +59,6 @@ impl PartitionSettings {
                 caps: Caps::default(),
             },
             durability,
-            min_insync_replicas: settings.min_insync_replicas,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::thread::JoinHandle;
 
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::watch;
 
 /// Tells tasks to stop; cheap to clone.
@@ -53,6 +54,15 @@ pub(crate) fn spawn_essential(name: &'static str, future: impl Future<Output = (
             tracing::error!(task = name, %error, "a task that the broker needs has panicked");
         }
     });
+}
+
+/// Does work that may take long without holding up what else the thread has to do. On a runtime of one thread there is no
+/// other thread to do it, and it is done as it is.
+pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }
 
 /// Starts a thread that lives as long as the broker.

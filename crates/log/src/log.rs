@@ -436,7 +436,8 @@ impl Log {
             return Ok(Appended {
                 base_offset: known.base_offset,
                 next_offset: known.last_offset.next(),
-                log_append_time: if log_append_time == Timestamp::NONE { log_append_time } else { known.timestamp },
+                // What it was then is not known any more; Apache Kafka gives the batch's newest time.
+                log_append_time: known.timestamp,
                 log_start,
                 duplicate: true,
             });

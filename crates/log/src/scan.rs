@@ -24,8 +24,8 @@ pub(crate) const HEADER_WINDOW_BYTES: usize = 4096;
 /// reads every byte anyway; this bounds what bytes made to look like headers can cost.
 const RESYNC_CRC_BYTES_MAX: u64 = 1 << 30;
 /// How many records a byte of a batch stands for at the most. Uncompressed ones take seven bytes each; a compressed batch
-/// that claims more than this is refused when it is produced.
-pub(crate) const RECORDS_PER_BYTE_MAX: u64 = 1024;
+/// that claims more than zstd could expand, 128 KiB for four bytes, is refused when it is produced.
+pub(crate) const RECORDS_PER_BYTE_MAX: u64 = 4682;
 
 /// What is wrong with the bytes at a position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

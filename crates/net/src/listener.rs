@@ -87,9 +87,14 @@ impl Pace {
     }
 
     /// How long to wait before the next connection is taken.
-    fn take(&mut self, now: Instant) -> Duration {
+    fn wait(&self, now: Instant) -> Duration {
+        let paid_at = self.paid_at.max(now) + self.share;
+        paid_at.saturating_duration_since(now).saturating_sub(Duration::from_secs(1))
+    }
+
+    /// Counts a connection that was taken.
+    fn take(&mut self, now: Instant) {
         self.paid_at = self.paid_at.max(now) + self.share;
-        self.paid_at.saturating_duration_since(now).saturating_sub(Duration::from_secs(1))
     }
 }
 
@@ -139,12 +144,14 @@ impl Listener {
     /// descriptors delays accepting and does not end it. May be cancelled.
     pub async fn accept(&self) -> Accepted {
         loop {
+            // Waited for before a connection is taken: one that was taken would be lost if this call is cancelled meanwhile.
+            let wait = self.pace.lock().wait(Instant::now());
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
-                    let wait = self.pace.lock().take(Instant::now());
-                    if !wait.is_zero() {
-                        tokio::time::sleep(wait).await;
-                    }
+                    self.pace.lock().take(Instant::now());
                     let Some(permit) = Census::admit(&self.census, peer.ip()) else {
                         tracing::debug!(%peer, "connection refused: limit reached");
                         continue;
@@ -250,6 +257,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_that_is_given_up_while_it_waits_for_its_turn_loses_no_connection() {
+        let limits = ConnectionLimits { creations_per_second_max: 1, ..ConnectionLimits::new(10, 10) };
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits, SocketOptions::default()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let _first = TcpStream::connect(address).await.unwrap();
+        listener.accept().await;
+        let second = TcpStream::connect(address).await.unwrap();
+        let local = second.local_addr().unwrap();
+        for _ in 0..3 {
+            tokio::select! {
+                biased;
+                _ = listener.accept() => panic!("the second connection has to wait for its turn"),
+                () = std::future::ready(()) => {}
+            }
+        }
+        assert_eq!(listener.accept().await.peer, local);
+    }
+
+    #[tokio::test]
     async fn socket_buffers_are_as_asked() {
         let options =
             SocketOptions { send_buffer_bytes: Some(50_000), receive_buffer_bytes: Some(60_000), backlog: 50 };
@@ -281,9 +307,13 @@ mod tests {
     fn new_connections_are_taken_at_the_rate_allowed_after_a_burst_of_a_second() {
         let start = Instant::now();
         let mut pace = Pace { share: Duration::from_millis(100), paid_at: start };
-        assert!((0..10).all(|_| pace.take(start).is_zero()));
-        assert_eq!(pace.take(start), Duration::from_millis(100));
-        assert_eq!(pace.take(start), Duration::from_millis(200));
-        assert!(pace.take(start + Duration::from_secs(5)).is_zero());
+        for _ in 0..10 {
+            assert!(pace.wait(start).is_zero());
+            pace.take(start);
+        }
+        assert_eq!(pace.wait(start), Duration::from_millis(100));
+        pace.take(start);
+        assert_eq!(pace.wait(start), Duration::from_millis(200));
+        assert!(pace.wait(start + Duration::from_secs(5)).is_zero());
     }
 }

@@ -1,6 +1,7 @@
 //! The 16 attribute bits of a batch: codec, timestamp type, transactional, control, delete horizon.
 
 use crate::Compression;
+use crate::header::{ATTRIBUTES_AT, array_at};
 
 /// Who set the timestamps of a batch's records (`message.timestamp.type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -23,6 +24,11 @@ const CONTROL: i16 = 0x20;
 const DELETE_HORIZON: i16 = 0x40;
 
 impl Attributes {
+    /// Those of the batch that begins here, where there are bytes enough; nothing else of it is looked at.
+    pub fn of(batch: &[u8]) -> Option<Self> {
+        array_at(batch, ATTRIBUTES_AT).map(|bytes| Self(i16::from_be_bytes(bytes)))
+    }
+
     /// The attributes of a batch that is neither transactional nor a control batch.
     pub fn new(compression: Compression, timestamp_type: TimestampType) -> Self {
         Self(0).with_compression(compression).with_timestamp_type(timestamp_type)

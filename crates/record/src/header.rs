@@ -25,6 +25,7 @@ pub const MAGIC: i8 = 2;
 pub(crate) const LENGTH_EXCLUDES: usize = 12;
 /// The smallest batch length: a header without records.
 pub(crate) const BATCH_LENGTH_MIN: i32 = 49;
+pub(crate) const BATCH_LENGTH_AT: usize = 8;
 pub(crate) const MAGIC_AT: usize = 16;
 pub(crate) const CRC_AT: usize = 17;
 pub(crate) const ATTRIBUTES_AT: usize = 21;

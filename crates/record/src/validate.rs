@@ -12,12 +12,14 @@ use chronik_model::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 use crate::builder::seal;
 use crate::compression::{Decoder, Encoder, OutputFull};
-use crate::header::{ATTRIBUTES_AT, BATCH_LENGTH_MIN, HEADER_BYTES, LENGTH_EXCLUDES, MAGIC, MAGIC_AT};
+use crate::header::{ATTRIBUTES_AT, BATCH_LENGTH_AT, BATCH_LENGTH_MIN, HEADER_BYTES, LENGTH_EXCLUDES, MAGIC_AT};
 use crate::header::{array_at, read_fields};
 use crate::{BatchHeader, Caps, Compression, RecordsError, TimestampType, crc, records};
 
 /// Bytes up to and including the magic byte, which every message format has at the same place.
 const HEAD_BYTES: usize = MAGIC_AT + 1;
+/// The least length field of any message format; one below it is no batch.
+const ANY_LENGTH_MIN: i32 = 14;
 /// The first version of Produce that may carry zstd (KIP-110).
 const ZSTD_PRODUCE_VERSION: i16 = 7;
 
@@ -50,6 +52,13 @@ pub struct ProducePolicy {
     pub produce_version: i16,
     /// Limits on looking inside, where the settings make that necessary.
     pub caps: Caps,
+}
+
+impl ProducePolicy {
+    /// Whether validation may have to look inside the records, which takes time in proportion to what they decompress to.
+    pub fn looks_inside(&self) -> bool {
+        self.keys_required || matches!(self.compression, CompressionPolicy::Forced(..))
+    }
 }
 
 impl Default for ProducePolicy {
@@ -117,12 +126,6 @@ pub enum InvalidBatch {
     /// More than one batch came.
     #[error("{trailing_bytes} bytes of another record batch follow the first")]
     SecondBatch {
-        /// Bytes behind the first batch.
-        trailing_bytes: usize,
-    },
-    /// Bytes that are not a batch follow the first one.
-    #[error("{trailing_bytes} bytes follow the record batch")]
-    Trailing {
         /// Bytes behind the first batch.
         trailing_bytes: usize,
     },
@@ -246,16 +249,19 @@ pub enum InvalidBatch {
 }
 
 impl InvalidBatch {
+    /// Whether the bytes are not one batch that a log could be asked to take: nothing is known of the log then.
+    pub fn is_no_batch(&self) -> bool {
+        matches!(self, Self::Empty | Self::Cut { .. } | Self::SecondBatch { .. } | Self::OldMagic { .. })
+    }
+
     /// The family of the answer.
     pub fn kind(&self) -> InvalidKind {
         match self {
-            Self::Cut { .. }
-            | Self::Length { .. }
-            | Self::Trailing { .. }
-            | Self::UnknownMagic { .. }
-            | Self::Crc { .. }
-            | Self::Compression(_) => InvalidKind::Corrupt,
+            Self::Length { .. } | Self::UnknownMagic { .. } | Self::Crc { .. } | Self::Compression(_) => {
+                InvalidKind::Corrupt
+            }
             Self::Empty
+            | Self::Cut { .. }
             | Self::SecondBatch { .. }
             | Self::OldMagic { .. }
             | Self::BaseOffset { .. }
@@ -290,6 +296,7 @@ pub fn validate_produced(
     now: Timestamp,
 ) -> Result<ProducedBatch, InvalidBatch> {
     let header = frame(&records, policy.max_message_bytes)?;
+    let records = records.slice(..header.size_bytes().min(records.len()));
     let computed = crc::compute(records.get(ATTRIBUTES_AT..).unwrap_or_default());
     if header.crc != computed {
         return Err(InvalidBatch::Crc { stored: header.crc, computed });
@@ -314,25 +321,17 @@ fn frame(records: &[u8], max_message_bytes: usize) -> Result<BatchHeader, Invali
         return Err(InvalidBatch::Empty);
     }
     let cut = |size_bytes| InvalidBatch::Cut { size_bytes, available: records.len() };
-    let [magic] = array_at::<1>(records, MAGIC_AT).ok_or(cut(HEAD_BYTES))?;
-    match i8::from_be_bytes([magic]) {
-        MAGIC => {}
-        magic @ (0 | 1) => return Err(InvalidBatch::OldMagic { magic }),
-        magic => return Err(InvalidBatch::UnknownMagic { magic }),
-    }
-    let header = read_fields(records).ok_or(cut(HEADER_BYTES))?;
-    if header.batch_length < BATCH_LENGTH_MIN {
-        return Err(InvalidBatch::Length { batch_length: header.batch_length });
-    }
-    let size_bytes = header.size_bytes();
+    let size_bytes = announced(records)?.ok_or(cut(HEAD_BYTES))?;
     let trailing = records.get(size_bytes..).ok_or(cut(size_bytes))?;
-    if !trailing.is_empty() {
-        let trailing_bytes = trailing.len();
-        return Err(match array_at::<1>(trailing, MAGIC_AT) {
-            Some([0..=2]) => InvalidBatch::SecondBatch { trailing_bytes },
-            _ => InvalidBatch::Trailing { trailing_bytes },
-        });
+    // The beginning of a batch that is not whole is passed over, as Apache Kafka does.
+    if announced(trailing)?.is_some_and(|size| size <= trailing.len()) {
+        return Err(InvalidBatch::SecondBatch { trailing_bytes: trailing.len() });
     }
+    if let Some([magic @ (0 | 1)]) = array_at::<1>(records, MAGIC_AT) {
+        return Err(InvalidBatch::OldMagic { magic: i8::from_be_bytes([magic]) });
+    }
+    let header = read_fields(records).filter(|header| header.batch_length >= BATCH_LENGTH_MIN);
+    let header = header.ok_or(InvalidBatch::Length { batch_length: announced_length(records).unwrap_or(0) })?;
     if header.base_offset != Offset::ZERO {
         return Err(InvalidBatch::BaseOffset { base_offset: header.base_offset.get() });
     }
@@ -342,10 +341,27 @@ fn frame(records: &[u8], max_message_bytes: usize) -> Result<BatchHeader, Invali
     Ok(header)
 }
 
+/// The size of the batch that begins here, as its first bytes say; `None` where they are too few to say.
+fn announced(bytes: &[u8]) -> Result<Option<usize>, InvalidBatch> {
+    let Some(batch_length) = announced_length(bytes) else { return Ok(None) };
+    if batch_length < ANY_LENGTH_MIN {
+        return Err(InvalidBatch::Length { batch_length });
+    }
+    match array_at::<1>(bytes, MAGIC_AT) {
+        None => Ok(None),
+        Some([0..=2]) => Ok(usize::try_from(batch_length).ok().map(|length| length.saturating_add(LENGTH_EXCLUDES))),
+        Some([magic]) => Err(InvalidBatch::UnknownMagic { magic: i8::from_be_bytes([magic]) }),
+    }
+}
+
+fn announced_length(bytes: &[u8]) -> Option<i32> {
+    array_at(bytes, BATCH_LENGTH_AT).map(i32::from_be_bytes)
+}
+
 /// The checks on header fields, once the CRC vouches for them.
 fn check_fields(header: &BatchHeader, policy: &ProducePolicy, now: Timestamp) -> Result<Compression, InvalidBatch> {
     let BatchHeader { attributes, last_offset_delta, records_count, .. } = *header;
-    if records_count <= 0 || last_offset_delta != records_count - 1 {
+    if records_count <= 0 || last_offset_delta != records_count - 1 || records_count > records_max(header) {
         return Err(InvalidBatch::Count { records_count, last_offset_delta });
     }
     if attributes.is_control() {
@@ -371,6 +387,20 @@ fn check_fields(header: &BatchHeader, policy: &ProducePolicy, now: Timestamp) ->
         check_timestamps(header, policy, now)?;
     }
     Ok(codec)
+}
+
+/// More records than this cannot be in the batch: a count is no reason to take offsets that nothing stands for. A record
+/// has seven bytes at least, and no codec makes more of a byte than zstd, whose shortest block of four bytes stands for
+/// 128 KiB.
+fn records_max(header: &BatchHeader) -> i32 {
+    const RECORD_BYTES_MIN: usize = 7;
+    const EXPANSION_MAX: usize = 128 * 1024 / 4;
+    let payload = header.size_bytes().saturating_sub(HEADER_BYTES);
+    let expanded = match header.attributes.compression() {
+        Some(Compression::None) => payload,
+        _ => payload.saturating_mul(EXPANSION_MAX),
+    };
+    i32::try_from(expanded / RECORD_BYTES_MIN).unwrap_or(i32::MAX)
 }
 
 /// The header bounds the timestamps from above. From below it gives the first record's, which producers send in order;

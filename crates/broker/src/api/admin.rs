@@ -91,6 +91,7 @@ fn created_row(name: String, created: CreatedTopic, validate_only: bool) -> Crea
         // A topic that was only looked at has no id.
         topic_id: if validate_only { TopicId::ZERO.0 } else { created.id.0 },
         error_code: ErrorCode::None.code(),
+        error_message: None,
         num_partitions: created.num_partitions,
         replication_factor: created.replication_factor,
         configs: Some(configs),
@@ -117,24 +118,17 @@ pub(super) async fn delete_topics(call: Arc<Call>, request: DeleteTopicsRequest)
         request.topic_names.into_iter().map(TopicRef::by_name).collect()
     };
     let asked = topics.clone();
-    let outcome = call.broker.controller.submit(Command::DeleteTopics { topics }).await;
+    let outcome = call.broker.delete_topics(topics).await;
     // Versions before 6 have no place for a topic without a name.
     let name = |name: Option<String>| if call.version() < 6 { Some(name.unwrap_or_default()) } else { name };
     let responses = match outcome {
-        Ok(Outcome::TopicsDeleted(deleted)) => {
-            let gone: Vec<String> =
-                deleted.iter().filter(|topic| topic.result.is_ok()).filter_map(|topic| topic.name.clone()).collect();
-            if !gone.is_empty() {
-                call.broker.groups.topics_deleted(&gone);
-            }
-            deleted
-                .into_iter()
-                .map(|topic| {
-                    let (error_code, error_message) = refusal(topic.result);
-                    DeletableTopicResult { name: name(topic.name), topic_id: topic.id.0, error_code, error_message }
-                })
-                .collect()
-        }
+        Ok(Outcome::TopicsDeleted(deleted)) => deleted
+            .into_iter()
+            .map(|topic| {
+                let (error_code, error_message) = refusal(topic.result);
+                DeletableTopicResult { name: name(topic.name), topic_id: topic.id.0, error_code, error_message }
+            })
+            .collect(),
         other => {
             let (code, message) = undecided(other);
             asked
@@ -169,7 +163,10 @@ pub(super) async fn create_partitions(call: Arc<Call>, request: CreatePartitions
         Ok(Outcome::PartitionsCreated(grown)) => grown
             .into_iter()
             .map(|topic| {
+                // That a topic is not known needs no further words, as in Apache Kafka.
+                let is_unknown = topic.result == Err(RuleError::UnknownTopic);
                 let (error_code, error_message) = refusal(topic.result);
+                let error_message = error_message.filter(|_| !is_unknown);
                 CreatePartitionsTopicResult { name: topic.name, error_code, error_message }
             })
             .collect(),

@@ -64,7 +64,9 @@ pub(super) fn describe(call: &Call, request: DescribeConfigsRequest) -> Describe
                 Err(error) => {
                     let (code, message) = refused(&error);
                     result.error_code = code.code();
-                    result.error_message = Some(message);
+                    // That a topic is not known needs no further words, as in Apache Kafka.
+                    let is_unknown = code == ErrorCode::UnknownTopicOrPartition;
+                    result.error_message = Some(if is_unknown { String::new() } else { message });
                 }
             }
             result

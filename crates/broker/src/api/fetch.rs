@@ -7,14 +7,15 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chronik_log::fs::File;
 use chronik_log::{LogSlice, ReadBound, ReadError};
 use chronik_model::{LeaderEpoch, Offset};
-use chronik_net::{FileSlice, Part, SendFile};
+use chronik_net::{FileSlice, MemoryPermit, Part, SendFile};
 use chronik_wire::fetch_response::{self, Partition as PartitionResponse, Response, Topic as TopicResponse};
 use chronik_wire::messages::fetch_response::EpochEndOffset;
 use chronik_wire::messages::{FetchRequest, FetchResponse};
-use chronik_wire::{DecodeError, ErrorCode, Message as _};
+use chronik_wire::{DecodeError, ErrorCode, Message as _, Reader};
 use tokio::time::Instant;
 
 use super::{Answer, Call, Started};
@@ -80,6 +81,10 @@ pub(super) fn start(mut call: Call) -> Result<Started, DecodeError> {
         return Ok(Started::Done(fetch.respond(found)));
     }
     let deadline = Instant::now() + max_wait;
+    // What is wanted was copied out of the request: whoever waits costs no request memory.
+    let mut fetch = fetch;
+    fetch.call.permit = MemoryPermit::default();
+    fetch.call.reader = Reader::new(Bytes::new());
     Ok(Started::Running(Box::pin(fetch.wait(deadline))))
 }
 
@@ -110,6 +115,8 @@ impl Fetch {
                     index: wanted.partition,
                     error_code: code,
                     high_watermark: -1,
+                    // An empty list rather than none with what is not known, as in Apache Kafka.
+                    aborted_transactions: is_unknown(code).then(Vec::new),
                     records_len: Some(0),
                     ..Default::default()
                 },
@@ -195,6 +202,10 @@ impl Fetch {
             }
         }
     }
+}
+
+fn is_unknown(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
 }
 
 impl Found {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chronik_coordinator::message::{self, DescribedGroup, JoinProtocol, LeaveMember, SyncAssignment};
 use chronik_coordinator::{GroupError, Response};
 use chronik_wire::ErrorCode;
@@ -27,6 +28,8 @@ use crate::error_code::{group, group_or_none};
 const KEY_TYPE_GROUP: i8 = 0;
 const KEY_TYPE_TRANSACTION: i8 = 1;
 const KEY_TYPE_SHARE: i8 = 2;
+/// The version of FindCoordinator that knows share groups.
+const SHARE_SINCE: i16 = 6;
 
 /// A shard answered a request with the answer to another one: our mistake, told as such.
 const MISMATCH: GroupError = GroupError::UnknownServerError;
@@ -39,6 +42,9 @@ pub(super) async fn find_coordinator(call: Arc<Call>, request: FindCoordinatorRe
     let outcome = match request.key_type {
         KEY_TYPE_GROUP => call.broker.ensure_offsets_topic().await.map_err(|code| (code, code.message())),
         KEY_TYPE_TRANSACTION => Err((ErrorCode::UnsupportedVersion, "This broker does not serve transactions.")),
+        KEY_TYPE_SHARE if call.version() < SHARE_SINCE => {
+            Err((ErrorCode::InvalidRequest, ErrorCode::InvalidRequest.message()))
+        }
         KEY_TYPE_SHARE => Err((ErrorCode::UnsupportedVersion, "This broker does not serve share groups.")),
         _ => Err((ErrorCode::InvalidRequest, "Unknown coordinator type.")),
     };
@@ -50,7 +56,8 @@ pub(super) async fn find_coordinator(call: Arc<Call>, request: FindCoordinatorRe
     if call.version() <= 3 {
         return FindCoordinatorResponse {
             error_code: code.code(),
-            error_message: message,
+            // Apache Kafka names the success, too.
+            error_message: message.or_else(|| Some(ErrorCode::None.name().to_owned())),
             node_id,
             host,
             port,
@@ -72,6 +79,11 @@ pub(super) async fn find_coordinator(call: Arc<Call>, request: FindCoordinatorRe
     FindCoordinatorResponse { coordinators, ..Default::default() }
 }
 
+/// Bytes of their own: a slice kept in a group would keep the whole request in memory.
+fn owned(slice: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(slice)
+}
+
 pub(super) async fn join(call: Arc<Call>, request: JoinGroupRequest) -> JoinGroupResponse {
     let version = call.version();
     let group_id = request.group_id.clone();
@@ -88,7 +100,7 @@ pub(super) async fn join(call: Arc<Call>, request: JoinGroupRequest) -> JoinGrou
         protocols: request
             .protocols
             .into_iter()
-            .map(|protocol| JoinProtocol { name: protocol.name, metadata: protocol.metadata })
+            .map(|protocol| JoinProtocol { name: protocol.name, metadata: owned(&protocol.metadata) })
             .collect(),
         reason: request.reason,
         member_id_required: version >= 4,
@@ -139,7 +151,7 @@ pub(super) async fn sync(call: Arc<Call>, request: SyncGroupRequest) -> SyncGrou
         assignments: request
             .assignments
             .into_iter()
-            .map(|assigned| SyncAssignment { member_id: assigned.member_id, assignment: assigned.assignment })
+            .map(|assigned| SyncAssignment { member_id: assigned.member_id, assignment: owned(&assigned.assignment) })
             .collect(),
     };
     let synced =

@@ -2,6 +2,7 @@
 //!
 //! A look-up by time reads the log, so the work is done off the threads that serve connections.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chronik_log::ReadBound;
@@ -34,7 +35,10 @@ pub(super) async fn handle(call: Arc<Call>, request: ListOffsetsRequest) -> List
         return answer(request, version, |topic, asked, bound| look_up(&call, topic, asked, bound));
     }
     let again = request.clone();
-    let looking = move || answer(request, version, |topic, asked, bound| look_up(&call, topic, asked, bound));
+    let looker = Arc::clone(&call);
+    let looking = move || answer(request, version, |topic, asked, bound| look_up(&looker, topic, asked, bound));
+    // Few at once: a look-up may decompress a batch, and whoever asks for thousands waits for them.
+    let _turn = call.broker.look_ups.acquire().await;
     match tokio::task::spawn_blocking(looking).await {
         Ok(response) => response,
         Err(panic) => {
@@ -54,11 +58,22 @@ fn answer(
         .topics
         .into_iter()
         .map(|topic| {
+            let mut times_asked = BTreeMap::new();
+            for asked in &topic.partitions {
+                *times_asked.entry(asked.partition_index).or_insert(0) += 1;
+            }
+            // A partition asked for twice is answered once, and refused.
+            let mut answered = BTreeSet::new();
             let partitions = topic
                 .partitions
                 .iter()
+                .filter(|asked| answered.insert(asked.partition_index))
                 .map(|asked| {
-                    let (code, (timestamp, offset, leader_epoch)) = match look_up(&topic.name, asked, bound) {
+                    let found = match times_asked.get(&asked.partition_index) {
+                        Some(1) => look_up(&topic.name, asked, bound),
+                        _ => Err(ErrorCode::InvalidRequest),
+                    };
+                    let (code, (timestamp, offset, leader_epoch)) = match found {
                         Ok(found) => (ErrorCode::None, found),
                         Err(code) => (code, NOTHING),
                     };
@@ -101,7 +116,7 @@ fn look_up(call: &Call, topic: &str, asked: &ListOffsetsPartition, bound: ReadBo
         timestamp if timestamp >= 0 => {
             partition.reader().offset_for_timestamp(Timestamp::from_millis(timestamp), bound)
         }
-        _ => return Err(ErrorCode::InvalidRequest),
+        _ => return Err(ErrorCode::UnsupportedVersion),
     };
     let found = by_time.map_err(|error| {
         tracing::error!(partition = %partition.name(), %error, "look-up by time failed");

@@ -24,7 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_net::{Frame, Part};
+use chronik_net::{Frame, MemoryPermit, Part};
 use chronik_wire::messages::RequestHeader;
 use chronik_wire::{ApiKey, DecodeError, Reader, Request, frame};
 
@@ -114,6 +114,8 @@ pub(crate) struct Call {
     pub(crate) peer: Arc<Peer>,
     pub(crate) header: RequestHeader,
     pub(crate) reader: Reader,
+    /// Keeps the request's bytes charged for as long as something may hold slices of them.
+    pub(crate) permit: MemoryPermit,
 }
 
 impl Call {
@@ -150,8 +152,9 @@ pub(crate) fn start(broker: &Arc<Broker>, peer: &Arc<Peer>, frame: Frame) -> Sta
         Ok((key, header, reader)) => {
             broker.metrics.request(key);
             let version = header.request_api_version;
-            let call = Call { broker: Arc::clone(broker), peer: Arc::clone(peer), header, reader };
-            match dispatch(key, call, frame.permit) {
+            let permit = frame.permit;
+            let call = Call { broker: Arc::clone(broker), peer: Arc::clone(peer), header, reader, permit };
+            match dispatch(key, call) {
                 Ok(started) => started,
                 Err(error) => {
                     broker.metrics.requests_malformed.inc();
@@ -226,9 +229,9 @@ where
     })))
 }
 
-fn dispatch(key: ApiKey, call: Call, permit: chronik_net::MemoryPermit) -> Result<Started, DecodeError> {
+fn dispatch(key: ApiKey, call: Call) -> Result<Started, DecodeError> {
     match key {
-        ApiKey::Produce => produce::start(call, permit),
+        ApiKey::Produce => produce::start(call),
         ApiKey::Fetch => fetch::start(call),
         ApiKey::ListOffsets => later(call, list_offsets::handle),
         ApiKey::Metadata => later(call, metadata::handle),

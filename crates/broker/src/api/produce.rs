@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_log::Appended;
-use chronik_model::{Timestamp, TopicId};
+use chronik_model::{Offset, Timestamp, TopicId};
 use chronik_net::MemoryPermit;
-use chronik_record::ProducePolicy;
+use chronik_record::{Attributes, ProducePolicy};
 use chronik_wire::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use chronik_wire::messages::{ProduceRequest, ProduceResponse};
 use chronik_wire::produce::{Partition as ProducedPartition, ProduceRequestView, Topic};
@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Answer, Call, Started};
 use crate::error_code;
 use crate::replica::Committed;
+use crate::tasks;
 
 const ACKS_NONE: i16 = 0;
 const ACKS_LEADER: i16 = 1;
@@ -35,28 +36,34 @@ struct Outcome {
 pub(super) struct Failure {
     code: ErrorCode,
     message: Option<String>,
+    /// Where the log starts, told with errors that came of looking at the log.
+    log_start: Option<Offset>,
 }
 
 impl From<ErrorCode> for Failure {
     fn from(code: ErrorCode) -> Self {
-        Self { code, message: None }
+        Self { code, message: None, log_start: None }
     }
 }
 
-pub(super) fn start(mut call: Call, permit: MemoryPermit) -> Result<Started, DecodeError> {
+pub(super) fn start(mut call: Call) -> Result<Started, DecodeError> {
     let version = call.version();
     let request = ProduceRequestView::decode(&mut call.reader, version)?;
     call.reader = Reader::new(Bytes::new());
     let ProduceRequestView { transactional_id, acks, timeout_ms, topics, partitions } = request;
     let now = call.broker.clock.wall();
     let mut outcomes = Vec::with_capacity(partitions.len());
+    // A batch of a transaction that the request does not name: nobody may write it.
+    let unauthorised = transactional_id.is_none()
+        && partitions.iter().any(|partition| partition.records.as_ref().is_some_and(is_transactional));
     for partition in partitions {
         let (topic, index) = (partition.topic, partition.index);
         let appended = match topics.get(topic) {
+            _ if unauthorised => Err(ErrorCode::TransactionalIdAuthorizationFailed.into()),
             Some(topic) if transactional_id.is_none() => append(&call, version, acks, topic, partition, now),
             Some(_) => Err(Failure {
-                code: ErrorCode::InvalidTxnState,
                 message: Some("This broker does not serve transactions.".to_owned()),
+                ..ErrorCode::InvalidTxnState.into()
             }),
             None => Err(ErrorCode::InvalidRequest.into()),
         };
@@ -67,7 +74,7 @@ pub(super) fn start(mut call: Call, permit: MemoryPermit) -> Result<Started, Dec
         outcomes.push(Outcome { topic, index, result, committed });
     }
     // The batches are in the log; their memory may serve other requests while this one waits.
-    drop(permit);
+    call.permit = MemoryPermit::default();
     if acks == ACKS_NONE {
         let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
         // Without an answer a closed connection is the only way to tell the producer, as Apache Kafka does.
@@ -118,38 +125,54 @@ fn append(
     };
     if chronik_metadata::is_internal_topic(&target.name().topic) && call.client_id() != "__admin_client" {
         return Err(Failure {
-            code: ErrorCode::InvalidTopicException,
             message: Some(format!("Topic {} is internal and written by the broker alone.", target.name().topic)),
+            ..ErrorCode::InvalidTopicException.into()
         });
     }
     let settings = target.settings();
     let topic_metrics = &call.broker.metrics;
     let policy = ProducePolicy { produce_version: version, ..settings.produce.clone() };
-    let batch =
-        chronik_record::validate_produced(partition.records.unwrap_or_default(), &policy, now).map_err(|invalid| {
-            topic_metrics.batches_refused.inc();
-            Failure { code: error_code::invalid_batch(&invalid), message: Some(invalid.to_string()) }
-        })?;
-    if acks == ACKS_ALL && settings.min_insync_replicas > 1 {
-        return Err(Failure {
-            code: ErrorCode::NotEnoughReplicas,
-            message: Some(format!(
-                "The size of the current ISR is 1, {} are required for {}.",
-                settings.min_insync_replicas,
-                target.name()
-            )),
-        });
-    }
+    let records = partition.records.unwrap_or_default();
+    let validate = || chronik_record::validate_produced(records, &policy, now);
+    // A look inside the records may take long; other connections of this thread go on meanwhile.
+    let validated = if policy.looks_inside() { tasks::aside(validate) } else { validate() };
+    let batch = validated.map_err(|invalid| {
+        topic_metrics.batches_refused.inc();
+        let code = error_code::invalid_batch(&invalid);
+        let log_start = tells_log_start(code) && !invalid.is_no_batch();
+        let log_start = log_start.then(|| target.reader().bounds().log_start);
+        Failure { code, message: Some(invalid.to_string()), log_start }
+    })?;
     let appended = target.append(&batch, now, acks == ACKS_ALL).map_err(|error| {
         if error_code::is_storage(&error) {
             tracing::error!(partition = %target.name(), %error, "append failed, the partition is offline");
         }
-        Failure { code: error_code::produce(&error), message: Some(error.to_string()) }
+        let code = error_code::produce(&error);
+        let log_start = tells_log_start(code).then(|| target.reader().bounds().log_start);
+        Failure { code, message: Some(error.to_string()), log_start }
     })?;
     if !appended.0.duplicate {
         topic_metrics.batch_appended(batch.header().records_count, batch.bytes().len());
     }
     Ok(appended)
+}
+
+/// Whether Apache Kafka tells the log start with an error.
+fn tells_log_start(code: ErrorCode) -> bool {
+    !matches!(
+        code,
+        ErrorCode::CorruptMessage
+            | ErrorCode::MessageTooLarge
+            | ErrorCode::UnsupportedCompressionType
+            | ErrorCode::RecordListTooLarge
+            | ErrorCode::NotLeaderOrFollower
+            | ErrorCode::KafkaStorageError
+    )
+}
+
+/// Whether the batch says that it belongs to a transaction, as far as the bytes go.
+fn is_transactional(records: &Bytes) -> bool {
+    Attributes::of(records).is_some_and(Attributes::is_transactional)
 }
 
 fn respond(call: &Call, topics: Vec<Topic>, outcomes: Vec<Outcome>) -> Answer {
@@ -178,7 +201,7 @@ fn respond(call: &Call, topics: Vec<Topic>, outcomes: Vec<Outcome>) -> Answer {
                     error_message: failure.message,
                     base_offset: -1,
                     log_append_time_ms: -1,
-                    log_start_offset: -1,
+                    log_start_offset: failure.log_start.map_or(-1, Offset::get),
                     ..Default::default()
                 }
             }

@@ -339,6 +339,11 @@ impl ReplicaHost {
         registry.by_name.values().flat_map(|topic| topic.partitions.iter().flatten().cloned()).collect()
     }
 
+    /// The partitions of a topic by index, `None` for one that cannot be served; empty where there is no such topic.
+    pub(crate) fn of_topic(&self, topic: &str) -> Vec<Option<Arc<Partition>>> {
+        self.registry.load().by_name.get(topic).map_or_else(Vec::new, |topic| topic.partitions.clone())
+    }
+
     /// The broker's settings as they are now.
     pub(crate) fn settings(&self) -> Arc<BrokerSettings> {
         self.settings.load_full()
@@ -426,6 +431,12 @@ impl ReplicaHost {
     pub(super) fn delete_files(&self, topic: TopicId) -> Result<bool, DirError> {
         self.dir.remove_leftovers()?;
         Ok(!self.unstaged.lock().contains(&topic))
+    }
+
+    /// Has the files of removed topics deleted. Told once more when the image shows the removal: whoever looked before has
+    /// not seen it.
+    pub(crate) fn look_for_removed(&self) {
+        self.removed.notify_one();
     }
 
     /// Frees the name of a removed topic. Where that fails the removal stays pending, and the next start tries again.

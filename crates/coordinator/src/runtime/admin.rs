@@ -255,6 +255,26 @@ impl GroupShard {
         }
     }
 
+    /// Forgets the offsets of topics that are gone while nobody told: `exists` knows a topic by its name and, where the commit
+    /// noted one, its id. A topic made again under its name is not the topic that was read.
+    pub fn retain_topics(
+        &mut self,
+        now: Now,
+        exists: impl Fn(&str, chronik_model::TopicId) -> bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.refusal().is_some() {
+            return;
+        }
+        let (groups, mut turn) = split!(self, now, effects);
+        for group in groups.values_mut() {
+            let gone = group.offsets.iter().filter(|(topic, _, value)| !exists(topic, value.topic_id));
+            let gone: Vec<_> = gone.map(|(topic, partition, _)| (topic.to_owned(), partition)).collect();
+            turn.counters.offsets_deleted += gone.len() as u64;
+            remove_offsets(&mut turn, group, gone);
+        }
+    }
+
     /// Offsets nobody has needed for `offsets.retention.minutes` go, and with the last of them groups nobody is in.
     pub(super) fn cleanup(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let (groups, mut turn) = split!(self, now, effects);

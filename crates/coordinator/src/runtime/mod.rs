@@ -236,6 +236,11 @@ impl GroupShard {
         }
     }
 
+    /// Whether the log is still being replayed: requests are refused until [`GroupShard::loaded`].
+    pub fn is_loading(&self) -> bool {
+        self.phase == Phase::Loading
+    }
+
     /// When [`GroupShard::tick`] must be called next; none where nothing is waited for.
     pub fn deadline(&self) -> Option<Instant> {
         self.timers.deadline()

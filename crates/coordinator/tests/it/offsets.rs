@@ -298,3 +298,28 @@ fn offsets_go_with_their_topic() {
     "#]]
     .assert_eq(&scene.take());
 }
+
+#[test]
+fn offsets_of_topics_that_went_while_nobody_told_are_forgotten() {
+    let mut scene = Scene::new(config());
+    let id = |byte| TopicId(Uuid::from_bytes([byte; 16]));
+    let mut made_again = commit_request("s", "made-again", &[(0, 1)]);
+    made_again.topics[0].topic_id = id(1);
+    let mut kept = commit_request("s", "kept", &[(0, 2)]);
+    kept.topics[0].topic_id = id(2);
+    scene.commit_with("simple", made_again);
+    scene.commit_with("simple", kept);
+    scene.commit_with("simple", commit_request("s", "gone", &[(0, 3)]));
+    scene.commit_with("simple", commit_request("s", "without-id", &[(0, 4)]));
+    scene.take();
+    scene.retain_topics(&[("made-again", id(9)), ("kept", id(2)), ("without-id", id(3))]);
+    scene.fetch("s", None);
+    expect![[r#"
+        @0 topics that are gone are looked for
+            append 5: offset of gone-0 in s is gone
+            append 5: offset of made-again-0 in s is gone
+        @0 fetch s
+          admin <- fetch: kept-0=2@5 without-id-0=4@5
+    "#]]
+    .assert_eq(&scene.take());
+}

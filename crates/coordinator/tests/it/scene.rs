@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chronik_coordinator::codec::{GroupMetadataValue, Key, OffsetCommitValue};
 use chronik_coordinator::message::*;
 use chronik_coordinator::{AppendToken, Config, CoordinatorRecord, Effect, GroupError, GroupShard, Now, ReplyToken};
-use chronik_model::{Instant, LeaderEpoch, Offset, Timestamp, Uuid};
+use chronik_model::{Instant, LeaderEpoch, Offset, Timestamp, TopicId, Uuid};
 
 pub(crate) const GROUP: &str = "g";
 
@@ -227,6 +227,16 @@ impl Scene {
         self.say(&format!("topics {topics:?} are deleted"));
         let (now, mut effects) = (self.now(), Vec::new());
         self.shard.on_topics_deleted(now, topics, &mut effects);
+        self.carry_out(effects);
+    }
+
+    /// What a shell does after loading: only these topics exist.
+    pub(crate) fn retain_topics(&mut self, topics: &[(&str, TopicId)]) {
+        self.say("topics that are gone are looked for");
+        let (now, mut effects) = (self.now(), Vec::new());
+        let exists =
+            |name: &str, id| topics.iter().any(|topic| topic.0 == name && (id == TopicId::ZERO || id == topic.1));
+        self.shard.retain_topics(now, exists, &mut effects);
         self.carry_out(effects);
     }
 

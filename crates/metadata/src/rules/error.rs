@@ -86,7 +86,8 @@ pub enum ReplicationFactorError {
     /// More than there are brokers.
     #[error(
         "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be \
-         reached because only {brokers} broker(s) are registered."
+         reached because only {brokers} broker(s) are registered or some brokers have all their log directories \
+         cordoned."
     )]
     TooFewBrokers {
         /// The replicas asked for.

@@ -145,7 +145,7 @@ fn topics_are_created_under_kafkas_rules() {
         t2: Number of partitions was set to an invalid non-positive value.
         t2: Number of partitions was set to an invalid non-positive value.
         t2: Replication factor must be larger than 0, or -1 to use the default value.
-        t2: Unable to replicate the partition 2 time(s): The target replication factor of 2 cannot be reached because only 1 broker(s) are registered.
+        t2: Unable to replicate the partition 2 time(s): The target replication factor of 2 cannot be reached because only 1 broker(s) are registered or some brokers have all their log directories cordoned.
         t2: Excessively large number of partitions per request.
         __cluster_metadata: Creation of internal topic __cluster_metadata is prohibited.
         t2: partitions should be a consecutive 0-based integer sequence

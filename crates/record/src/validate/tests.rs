@@ -71,11 +71,40 @@ fn every_flipped_bit_but_those_of_the_leader_epoch_is_refused() {
 }
 
 #[test]
-fn batch_cut_anywhere_is_corrupt() {
+fn a_count_that_the_payload_cannot_hold_takes_no_offsets() {
+    let counted = |codec: Compression, count: i32| {
+        let batch = batch_in(codec);
+        let mut header = BatchHeader::read(&batch).unwrap();
+        (header.records_count, header.last_offset_delta) = (count, count - 1);
+        seal(&mut header, batch.to_vec()).unwrap()
+    };
+    for codec in Compression::ALL {
+        assert_eq!(kind(counted(codec, i32::MAX)), Some(InvalidKind::InvalidRecord), "{codec}");
+    }
+    let payload = i32::try_from(batch().len() - HEADER_BYTES).unwrap();
+    assert_eq!(kind(counted(Compression::None, payload / 7)), None);
+    assert_eq!(kind(counted(Compression::None, payload / 7 + 1)), Some(InvalidKind::InvalidRecord));
+}
+
+#[test]
+fn a_million_equal_records_pass_in_every_codec() {
+    for codec in Compression::ALL {
+        let mut builder = BatchBuilder::new(codec, TimestampType::Create, NOW);
+        for _ in 0..1_000_000 {
+            builder.append(NOW, None, None, &[]);
+        }
+        let policy = ProducePolicy { max_message_bytes: usize::MAX, ..ProducePolicy::default() };
+        assert!(with(builder.build().unwrap().bytes().clone(), &policy).is_ok(), "{codec}");
+    }
+}
+
+#[test]
+fn batch_cut_anywhere_is_no_batch() {
     let valid = batch();
     assert_eq!(kind(Bytes::new()), Some(InvalidKind::InvalidRecord));
     for end in 1..valid.len() {
-        assert_eq!(kind(valid.slice(..end)), Some(InvalidKind::Corrupt), "cut at {end}");
+        let refused = with(valid.slice(..end), &ProducePolicy::default()).unwrap_err();
+        assert!(refused.is_no_batch() && refused.kind() == InvalidKind::InvalidRecord, "cut at {end}: {refused}");
     }
 }
 
@@ -99,12 +128,13 @@ fn formats_older_than_record_batches_are_invalid_and_unknown_ones_corrupt() {
     // An old message set may be shorter than a v2 header.
     let mut old = vec![0; 34];
     *old.get_mut(16).unwrap() = 1;
+    *old.get_mut(11).unwrap() = 22;
     assert_eq!(kind(old), Some(InvalidKind::InvalidRecord));
 }
 
 #[test]
 fn length_that_disagrees_with_the_bytes_is_corrupt() {
-    for length in [i32::MIN, -1, 0, 48, i32::MAX] {
+    for length in [i32::MIN, -1, 0, 13, 48] {
         let mut bytes = batch().to_vec();
         *bytes.first_chunk_mut().unwrap() = prefix(Offset::ZERO, length, LeaderEpoch::NONE);
         assert_eq!(kind(bytes), Some(InvalidKind::Corrupt), "length {length}");
@@ -112,6 +142,15 @@ fn length_that_disagrees_with_the_bytes_is_corrupt() {
     let mut trailing = batch().to_vec();
     trailing.extend([0xff; 30]);
     assert_eq!(kind(trailing), Some(InvalidKind::Corrupt));
+}
+
+#[test]
+fn the_beginning_of_another_batch_is_passed_over() {
+    let whole = batch();
+    for more in [1, 11, 12, 17, 60] {
+        let bytes = [whole.clone(), whole.slice(..more)].concat();
+        assert_eq!(with(bytes, &ProducePolicy::default()).unwrap().bytes(), &whole, "{more} bytes more");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use chronik_e2e::{clients, wait};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -217,4 +218,99 @@ fn member_whose_process_dies_is_replaced_after_its_session() {
     let living = Member::join(broker.bootstrap(), "dying-group", "dying", &[], &seen);
     shared(&[&living], 2);
     living.leave();
+}
+
+/// Commits offset 1 of partition 0 for each group; those that could be committed.
+fn commit_each(bootstrap: &str, topic: &str, groups: &[String]) -> BTreeSet<String> {
+    let commit = |group: &&String| {
+        let consumer: BaseConsumer = clients::group_member(bootstrap, group).create().unwrap();
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, 0, Offset::Offset(1)).unwrap();
+        consumer.commit(&offsets, CommitMode::Sync).is_ok()
+    };
+    groups.iter().filter(commit).cloned().collect()
+}
+
+/// The groups that have committed offset 1, and those that are told so or that there is none, rather than an error.
+fn committed_and_answered(bootstrap: &str, topic: &str, groups: &[String]) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut committed, mut answered) = (BTreeSet::new(), BTreeSet::new());
+    for group in groups {
+        let mut config = clients::group_member(bootstrap, group);
+        config.set("socket.timeout.ms", "3000");
+        let consumer: BaseConsumer = config.create().unwrap();
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(topic, 0);
+        let Ok(found) = consumer.committed_offsets(asked, Duration::from_secs(3)) else { continue };
+        answered.insert(group.clone());
+        if found.elements()[0].offset() == Offset::Offset(1) {
+            committed.insert(group.clone());
+        }
+    }
+    (committed, answered)
+}
+
+#[test]
+fn offsets_of_a_topic_made_again_are_not_those_of_the_old_one() {
+    let mut broker = Broker::fresh();
+    for words in ["torn", "recover", "unclean"] {
+        broker.expect_log(words);
+    }
+    let groups = vec!["reader".to_owned()];
+    for round in 0..2 {
+        clients::create_topic(broker.bootstrap(), "again", 1, &[]);
+        produce(broker.bootstrap(), "again", 1, 3);
+        assert_eq!(committed_and_answered(broker.bootstrap(), "again", &groups).0.len(), 0, "round {round}");
+        assert_eq!(commit_each(broker.bootstrap(), "again", &groups).len(), 1);
+        clients::delete_topic(broker.bootstrap(), "again");
+        broker.kill();
+        broker.start();
+    }
+}
+
+#[test]
+fn groups_go_on_after_their_topic_was_deleted() {
+    let broker = Broker::fresh();
+    clients::create_topic(broker.bootstrap(), "read", 1, &[]);
+    produce(broker.bootstrap(), "read", 1, 3);
+    let groups = vec!["one".to_owned(), "two".to_owned()];
+    assert_eq!(commit_each(broker.bootstrap(), "read", &groups).len(), 2);
+    clients::delete_topic(broker.bootstrap(), "__consumer_offsets");
+    let (committed, answered) = committed_and_answered(broker.bootstrap(), "read", &groups);
+    assert_eq!((committed.len(), answered.len()), (0, 2));
+    assert_eq!(commit_each(broker.bootstrap(), "read", &groups).len(), 2);
+    assert_eq!(committed_and_answered(broker.bootstrap(), "read", &groups).0.len(), 2);
+}
+
+#[test]
+fn damage_in_one_partition_of_the_offsets_topic_leaves_the_groups_of_the_others_where_they_were() {
+    let mut broker = Broker::fresh();
+    clients::create_topic(broker.bootstrap(), "read", 1, &[]);
+    produce(broker.bootstrap(), "read", 1, 3);
+    let groups: Vec<String> = (0..12).map(|number| format!("group-{number}")).collect();
+    assert_eq!(commit_each(broker.bootstrap(), "read", &groups).len(), groups.len());
+    assert!(broker.stop().success());
+    let partition = (0..50)
+        .find(|partition| {
+            let segment = broker.partition_folder("__consumer_offsets", *partition);
+            std::fs::metadata(segment.join(format!("wal_{partition}_0.log"))).is_ok_and(|file| file.len() > 0)
+        })
+        .expect("a partition that holds a group");
+    let segment = broker.partition_folder("__consumer_offsets", partition).join(format!("wal_{partition}_0.log"));
+    let sound = std::fs::read(&segment).unwrap();
+    let mut flipped = sound.clone();
+    let last = flipped.len() - 3;
+    flipped[last] ^= 0x10;
+    std::fs::write(&segment, flipped).unwrap();
+    broker.start();
+    for words in ["groups cannot be loaded", "checksum mismatch"] {
+        broker.expect_log(words);
+    }
+    let (committed, answered) = committed_and_answered(broker.bootstrap(), "read", &groups);
+    assert_eq!(committed, answered, "no group is told another offset than the one it committed");
+    assert!(committed.len() < groups.len(), "the damaged partition's groups are refused");
+    assert!(!committed.is_empty(), "the other partitions' groups go on");
+    assert!(broker.stop().success());
+    std::fs::write(&segment, sound).unwrap();
+    broker.start();
+    assert_eq!(committed_and_answered(broker.bootstrap(), "read", &groups).0.len(), groups.len());
 }

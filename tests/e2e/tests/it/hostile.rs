@@ -267,7 +267,7 @@ fn malformed_batches_get_their_error_and_leave_nothing_behind() {
         }
         batch
     };
-    let cases: [(&str, Vec<u8>, ErrorCode); 8] = [
+    let cases: [(&str, Vec<u8>, ErrorCode); 11] = [
         ("a flipped bit", change(&|batch| batch[70] ^= 1, false), ErrorCode::CorruptMessage),
         (
             "a length below the header",
@@ -286,6 +286,23 @@ fn malformed_batches_get_their_error_and_leave_nothing_behind() {
             "a control batch",
             batch::with(batch::Header { attributes: 0x20, ..Default::default() }, &[b"x"]),
             ErrorCode::InvalidRecord,
+        ),
+        ("a cut batch", good[..good.len() - 1].to_vec(), ErrorCode::InvalidRecord),
+        (
+            "a count beyond the payload",
+            change(
+                &|batch| {
+                    batch[23..27].copy_from_slice(&(i32::MAX - 1).to_be_bytes());
+                    batch[57..61].copy_from_slice(&i32::MAX.to_be_bytes());
+                },
+                true,
+            ),
+            ErrorCode::InvalidRecord,
+        ),
+        (
+            "a transaction that the request does not name",
+            batch::with(batch::Header { attributes: 0x10, ..Default::default() }, &[b"x"]),
+            ErrorCode::TransactionalIdAuthorizationFailed,
         ),
         ("too large", batch::of(&[&vec![7; 1_048_600]]), ErrorCode::MessageTooLarge),
     ];

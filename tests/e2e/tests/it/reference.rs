@@ -31,7 +31,7 @@ fn api_versions_page_is_what_the_broker_advertises() {
     }
     page.push_str(
         "\nUnknown keys and unsupported versions close the connection, as Apache Kafka does; an unsupported version of `ApiVersions` is\n\
-         answered in version 0 with UNSUPPORTED_VERSION and this table.\n\n## Features\n\n| feature | supported | finalized |\n|---|---|---|\n",
+         answered in version 0 with UNSUPPORTED_VERSION and the versions of `ApiVersions` itself.\n\n## Features\n\n| feature | supported | finalized |\n|---|---|---|\n",
     );
     for feature in &told.supported_features {
         let level = told.finalized_features.iter().find(|finalized| finalized.name == feature.name);
