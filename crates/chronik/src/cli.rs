@@ -59,21 +59,12 @@ pub(crate) struct Serve {
     /// Address of metrics and health, or off [env: CHRONIK_HTTP] [default: 127.0.0.1:6092 or the next free port]
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
-    /// Number of this node [env: CHRONIK_NODE_ID] [default: 1; on a receiver the next free one of its leader]
+    /// Number of this node [env: CHRONIK_NODE_ID] [default: 1]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     node_id: Option<String>,
     /// Configuration file in TOML [env: CHRONIK_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Followers to stream the log to, as in host:15432,host2:15432 [env: CHRONIK_REPLICATION_FOLLOWERS] [default: none]
-    #[arg(long, value_name = "HOST:PORT,...")]
-    replicate_to: Option<String>,
-    /// Address to receive a leader's log at, which makes this node a follower [env: CHRONIK_WAL_RECEIVER_ADDR] [default: none]
-    #[arg(long, value_name = "HOST:PORT")]
-    wal_receiver: Option<String>,
-    /// Whether acks=all waits for followers: async or sync [env: CHRONIK_REPLICATION_MODE] [default: async]
-    #[arg(long, value_name = "MODE")]
-    replication_mode: Option<String>,
     /// Any setting by its key, as in --set log.retention.ms=86400000; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -81,19 +72,8 @@ pub(crate) struct Serve {
 
 impl From<Serve> for Flags {
     fn from(args: Serve) -> Self {
-        let Serve {
-            data_dir,
-            listen,
-            advertise,
-            http,
-            node_id,
-            config,
-            replicate_to,
-            wal_receiver,
-            replication_mode,
-            set,
-        } = args;
-        Self { data_dir, listen, advertise, http, node_id, config, replicate_to, wal_receiver, replication_mode, set }
+        let Serve { data_dir, listen, advertise, http, node_id, config, set } = args;
+        Self { data_dir, listen, advertise, http, node_id, config, set }
     }
 }
 

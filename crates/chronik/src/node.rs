@@ -16,7 +16,7 @@ use chronik_log::dir::DataDir;
 use chronik_log::fs::{Fs, RealFs};
 use chronik_metadata::config::{BrokerSettings, StaticConfig};
 use chronik_metadata::{Command, ControllerClient, Image, ImageListener};
-use chronik_model::{NodeId, Uuid};
+use chronik_model::Uuid;
 use chronik_net::{ConnectionLimits, SocketOptions};
 use prometheus_client::registry::Registry;
 use tokio::sync::{oneshot, watch};
@@ -27,9 +27,6 @@ use crate::config::{HostPort, NodeConfig};
 use crate::problem::Problem;
 use crate::signals::Signals;
 use crate::{data_dir, listeners, open_files};
-
-/// The number of a node that nobody gave one.
-const NODE_ID_DEFAULT: NodeId = NodeId::new(1);
 
 /// Runs a node until a signal stops it. `started` is when the process began.
 pub(crate) async fn run(config: NodeConfig, started: Instant) -> Result<(), Problem> {
@@ -59,8 +56,7 @@ pub(crate) async fn run(config: NodeConfig, started: Instant) -> Result<(), Prob
     let http = console.as_ref().map_or_else(|| "off".to_owned(), |console| console.local_addr().to_string());
 
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
-    let node_id = config.node_id.unwrap_or(NODE_ID_DEFAULT);
-    let dir = Arc::new(data_dir::open(Arc::clone(&fs), config.data_dir.clone(), node_id)?);
+    let dir = Arc::new(data_dir::open(Arc::clone(&fs), config.data_dir.clone(), config.node_id)?);
     let bound = HostPort::new(config.listen.host.clone(), local.port());
     let given = Arc::new(static_config(&config, config.broker_with_places(&bound, &advertised))?);
 
@@ -81,7 +77,7 @@ pub(crate) async fn run(config: NodeConfig, started: Instant) -> Result<(), Prob
     register(&controller, &config, &advertised, settings.rack).await?;
 
     let broker = chronik_broker::start(Parts {
-        node: ThisNode { node_id, host: advertised.host.clone(), port: advertised.port },
+        node: ThisNode { node_id: config.node_id, host: advertised.host.clone(), port: advertised.port },
         listener,
         replicas: Arc::clone(&replicas),
         controller: Arc::new(controller),
@@ -119,7 +115,7 @@ fn static_config(
     config: &NodeConfig,
     values: std::collections::BTreeMap<String, String>,
 ) -> Result<StaticConfig, Problem> {
-    StaticConfig::new(config.node_id.unwrap_or(NODE_ID_DEFAULT), values)
+    StaticConfig::new(config.node_id, values)
         .map_err(|error| Problem::new(error.to_string(), "correct the setting and start again"))
 }
 
@@ -197,7 +193,7 @@ async fn register(
     rack: Option<String>,
 ) -> Result<(), Problem> {
     let HostPort { host, port } = advertised.clone();
-    let command = Command::RegisterBroker { node_id: config.node_id.unwrap_or(NODE_ID_DEFAULT), host, port, rack };
+    let command = Command::RegisterBroker { node_id: config.node_id, host, port, rack };
     match controller.submit(command).await {
         Ok(_) => Ok(()),
         Err(error) => Err(unusable("the metadata", &error, &config.data_dir)),

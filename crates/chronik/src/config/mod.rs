@@ -9,7 +9,6 @@ mod file;
 mod kafka;
 mod layer;
 mod names;
-mod replication;
 mod suggest;
 
 use std::collections::BTreeMap;
@@ -22,7 +21,6 @@ pub(crate) use self::address::{HostPort, is_wildcard, parse_host_port};
 use self::environment::Environment;
 use self::layer::{Given, Layer, Origin};
 pub(crate) use self::names::BOOTSTRAP_VARIABLE;
-pub(crate) use self::replication::{Mode, Replication};
 use crate::logging;
 use crate::problem::Problem;
 
@@ -37,10 +35,8 @@ pub(crate) struct NodeConfig {
     pub(crate) advertise: Advertise,
     /// Where metrics and health are served.
     pub(crate) http: Http,
-    /// The number of this node in its cluster, where somebody gave one.
-    pub(crate) node_id: Option<NodeId>,
-    /// Whom the log is streamed to, and from whom it is received.
-    pub(crate) replication: Replication,
+    /// The number of this node in its cluster.
+    pub(crate) node_id: NodeId,
     /// Which log lines are written, as in `info` or `warn,chronik_broker=debug`.
     pub(crate) log: String,
     /// The broker's settings by Kafka's or Chronik's key; only those given, all valid.
@@ -103,9 +99,6 @@ pub(crate) struct Flags {
     pub(crate) http: Option<String>,
     pub(crate) node_id: Option<String>,
     pub(crate) config: Option<PathBuf>,
-    pub(crate) replicate_to: Option<String>,
-    pub(crate) wal_receiver: Option<String>,
-    pub(crate) replication_mode: Option<String>,
     /// `KEY=VALUE` each.
     pub(crate) set: Vec<String>,
 }
@@ -128,7 +121,7 @@ pub(crate) fn load(
     for layer in [file, environment, flag_layer(flags)?] {
         merge(&mut settings, layer)?;
     }
-    let mut config = resolve(settings, read_file)?;
+    let mut config = resolve(settings)?;
     config.ignored_variables = ignored;
     Ok(config)
 }
@@ -150,9 +143,6 @@ fn flag_layer(flags: &Flags) -> Result<Layer, Problem> {
         (names::ADVERTISE, "--advertise", &flags.advertise),
         (names::HTTP, "--http", &flags.http),
         (names::NODE_ID, "--node-id", &flags.node_id),
-        (names::REPLICATION_FOLLOWERS, "--replicate-to", &flags.replicate_to),
-        (names::WAL_RECEIVER_ADDR, "--wal-receiver", &flags.wal_receiver),
-        (names::REPLICATION_MODE, "--replication-mode", &flags.replication_mode),
     ];
     for (key, flag, value) in values {
         if let Some(value) = value {
@@ -212,10 +202,7 @@ fn described(key: &str, origin: &Origin) -> String {
     }
 }
 
-fn resolve(
-    mut settings: BTreeMap<String, Given>,
-    read_file: impl Fn(&Path) -> io::Result<String>,
-) -> Result<NodeConfig, Problem> {
+fn resolve(mut settings: BTreeMap<String, Given>) -> Result<NodeConfig, Problem> {
     let data_dir = match settings.remove(names::DATA_DIR) {
         Some(given) if given.value.is_empty() => {
             let what = described(names::DATA_DIR, &given.origin);
@@ -228,10 +215,9 @@ fn resolve(
     let advertise = advertise(&mut settings, &listen)?;
     let http = http(&mut settings)?;
     let node_id = match settings.remove(names::NODE_ID) {
-        Some(given) => Some(node_id(&given)?),
-        None => None,
+        Some(given) => node_id(&given)?,
+        None => NodeId::new(1),
     };
-    let replication = replication::resolve(&mut settings, read_file)?;
     let log = match settings.remove(names::LOG) {
         Some(given) => {
             logging::check(&given.value, &described(names::LOG, &given.origin))?;
@@ -244,17 +230,7 @@ fn resolve(
         kafka::check(&key, &given)?;
         broker.insert(key, given.value);
     }
-    Ok(NodeConfig {
-        data_dir,
-        listen,
-        advertise,
-        http,
-        node_id,
-        replication,
-        log,
-        broker,
-        ignored_variables: Vec::new(),
-    })
+    Ok(NodeConfig { data_dir, listen, advertise, http, node_id, log, broker, ignored_variables: Vec::new() })
 }
 
 fn listen(settings: &mut BTreeMap<String, Given>) -> Result<HostPort, Problem> {

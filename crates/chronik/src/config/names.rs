@@ -13,12 +13,6 @@ pub(crate) const ADVERTISED_PORT: &str = "chronik.advertised.port";
 pub(crate) const HTTP: &str = "chronik.http";
 pub(crate) const NODE_ID: &str = "node.id";
 pub(crate) const LOG: &str = "chronik.log";
-pub(crate) const REPLICATION_FOLLOWERS: &str = "chronik.replication.followers";
-pub(crate) const WAL_RECEIVER_ADDR: &str = "chronik.wal.receiver.addr";
-pub(crate) const REPLICATION_MODE: &str = "chronik.replication.mode";
-pub(crate) const REPLICATION_SECRET: &str = "chronik.replication.secret";
-pub(crate) const REPLICATION_SECRET_FILE: &str = "chronik.replication.secret.file";
-pub(crate) const REPLICATION_HEARTBEAT: &str = "replication.heartbeat.interval.ms";
 
 /// The variable that names the configuration file.
 pub(crate) const CONFIG_VARIABLE: &str = "CHRONIK_CONFIG";
@@ -37,12 +31,6 @@ pub(crate) const NODE_KEYS: &[(&str, Option<&str>)] = &[
     (HTTP, Some("--http")),
     (NODE_ID, Some("--node-id")),
     (LOG, None),
-    (REPLICATION_FOLLOWERS, Some("--replicate-to")),
-    (WAL_RECEIVER_ADDR, Some("--wal-receiver")),
-    (REPLICATION_MODE, Some("--replication-mode")),
-    (REPLICATION_SECRET, None),
-    (REPLICATION_SECRET_FILE, None),
-    (REPLICATION_HEARTBEAT, None),
 ];
 
 /// Variables with Chronik's prefix that are no settings of a node.
@@ -91,12 +79,6 @@ mod tests {
                 "CHRONIK_HTTP",
                 "CHRONIK_NODE_ID",
                 "CHRONIK_LOG",
-                "CHRONIK_REPLICATION_FOLLOWERS",
-                "CHRONIK_WAL_RECEIVER_ADDR",
-                "CHRONIK_REPLICATION_MODE",
-                "CHRONIK_REPLICATION_SECRET",
-                "CHRONIK_REPLICATION_SECRET_FILE",
-                "CHRONIK_REPLICATION_HEARTBEAT_INTERVAL_MS",
             ]
         );
         assert_eq!(variable("log.retention.ms"), "CHRONIK_LOG_RETENTION_MS");

@@ -43,8 +43,7 @@ fn nothing_given_is_a_node_on_loopback() {
         listen: HostPort::new("127.0.0.1", 9092),
         advertise: Advertise { host: "127.0.0.1".to_owned(), port: None },
         http: Http::Default(HostPort::new("127.0.0.1", 6092)),
-        node_id: None,
-        replication: Replication::default(),
+        node_id: NodeId::new(1),
         log: "info".to_owned(),
         broker: BTreeMap::new(),
         ignored_variables: Vec::new(),
@@ -65,10 +64,8 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 #[test]
 fn every_setting_of_the_node_can_stand_in_every_place() {
     let file = "data-dir = \"/d\"\nlisten = \"[::1]:1\"\nadvertise = \"h:2\"\nhttp = \"off\"\nnode-id = 7\n\
-                chronik.log = \"debug\"\nreplicate-to = [\"f:1\", \"g:2\"]\nwal-receiver = \"[::]:3\"\n\
-                replication-mode = \"sync\"";
-    let keys = "data-dir=/d listen=[::1]:1 advertise=h:2 http=off node-id=7 chronik.log=debug \
-                replicate-to=f:1,g:2 wal-receiver=[::]:3 replication-mode=sync";
+                chronik.log = \"debug\"";
+    let keys = "data-dir=/d listen=[::1]:1 advertise=h:2 http=off node-id=7 chronik.log=debug";
     let variables = [
         ("CHRONIK_DATA_DIR", "/d"),
         ("CHRONIK_LISTEN", "[::1]:1"),
@@ -76,9 +73,6 @@ fn every_setting_of_the_node_can_stand_in_every_place() {
         ("CHRONIK_HTTP", "off"),
         ("CHRONIK_NODE_ID", "7"),
         ("CHRONIK_LOG", "debug"),
-        ("CHRONIK_REPLICATION_FOLLOWERS", "f:1, g:2"),
-        ("CHRONIK_WAL_RECEIVER_ADDR", "[::]:3"),
-        ("CHRONIK_REPLICATION_MODE", "sync"),
     ];
     let flags = Flags {
         data_dir: Some("/d".to_owned()),
@@ -86,9 +80,6 @@ fn every_setting_of_the_node_can_stand_in_every_place() {
         advertise: Some("h:2".to_owned()),
         http: Some("off".to_owned()),
         node_id: Some("7".to_owned()),
-        replicate_to: Some("f:1,g:2".to_owned()),
-        wal_receiver: Some("[::]:3".to_owned()),
-        replication_mode: Some("sync".to_owned()),
         set: vec!["chronik.log=debug".to_owned()],
         config: None,
     };
@@ -97,13 +88,7 @@ fn every_setting_of_the_node_can_stand_in_every_place() {
         listen: HostPort::new("::1", 1),
         advertise: Advertise { host: "h".to_owned(), port: Some(2) },
         http: Http::Off,
-        node_id: Some(NodeId::new(7)),
-        replication: Replication {
-            followers: vec![HostPort::new("f", 1), HostPort::new("g", 2)],
-            receiver: Some(HostPort::new("::", 3)),
-            mode: Mode::Sync,
-            ..Replication::default()
-        },
+        node_id: NodeId::new(7),
         log: "debug".to_owned(),
         broker: BTreeMap::new(),
         ignored_variables: Vec::new(),
@@ -170,7 +155,7 @@ fn the_configuration_file_can_be_named_by_the_environment() {
         assert_eq!(path, Path::new("/etc/chronik.toml"));
         Ok("node.id = 9".to_owned())
     });
-    assert_eq!(config.unwrap().node_id, Some(NodeId::new(9)));
+    assert_eq!(config.unwrap().node_id, NodeId::new(9));
 }
 
 #[test]
