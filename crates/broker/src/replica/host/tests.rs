@@ -8,6 +8,7 @@ use chronik_log::{AppendError, LogError, ReadBound};
 use chronik_metadata::{Builder, Partition as PartitionState, Record};
 use chronik_model::{LeaderEpoch, NodeId, Offset, Timestamp, Uuid};
 use chronik_record::{BatchBuilder, Compression, ProducedBatch, TimestampType};
+use chronik_replication::ProduceError;
 
 use super::*;
 
@@ -229,7 +230,7 @@ fn a_partition_of_a_deleted_topic_touches_nothing_of_its_successor() {
     assert!(matches!(old.with_log(|log| log.apply_retention(far)), Err(LogError::Offline(_))));
     assert!(matches!(old.checkpoint(), Err(LogError::Offline(_))));
     assert!(old.with_log(|log| log.close_cleanly()).is_err());
-    assert!(matches!(old.append(&batch(1, "C"), NOW, true), Err(AppendError::Closed)));
+    assert!(matches!(old.append(&batch(1, "C"), NOW, true), Err(ProduceError::Append(AppendError::Closed))));
     assert!(old.reader().read(Offset::ZERO, ReadBound::LogEnd, 1, true).is_err());
     assert!(old.reader().offset_for_timestamp(NOW, ReadBound::LogEnd).is_err());
     assert_eq!(fs.files(), before);
