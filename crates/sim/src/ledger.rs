@@ -93,7 +93,12 @@ impl Ledger {
                     at = damage.offset_end;
                     continue;
                 }
-                other => other?,
+                Ok(slice) => slice,
+                // What is not known to have changed stays known.
+                Err(error) => {
+                    self.batches.extend(cut.into_iter().map(|batch| (batch.base_offset, batch)));
+                    return Err(error);
+                }
             };
             let bytes = slice.read().map_err(|source| ReadError::Io { file: "a slice".into(), source })?;
             let mut rest = bytes.as_slice();

@@ -26,6 +26,8 @@ pub struct Sight {
     pub role: Role,
     /// The generation it leads in or follows.
     pub generation: u64,
+    /// The generation of the leader whose data or bounds it took last: its log is of that history.
+    pub heard: u64,
     /// The leader epoch it leads in or follows.
     pub leader_epoch: LeaderEpoch,
     /// First offset it may serve, inclusive.

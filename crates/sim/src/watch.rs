@@ -187,7 +187,7 @@ impl Watch {
     pub fn promoted(&mut self, before: &Sight, after: &Sight, clean: bool) -> Result<usize, Violation> {
         self.leadership.promoted((before.generation, before.leader_epoch), (after.generation, after.leader_epoch))?;
         let ledger = self.ledgers.entry(after.node).or_default();
-        self.committed.promoted(after, before.generation, clean, ledger)
+        self.committed.promoted(after, before.heard, clean, ledger)
     }
 
     /// A producer with acks=all hears that its batch is committed by `leader`.

@@ -109,6 +109,7 @@ pub(crate) mod tests {
             run: 1,
             role,
             generation: 1,
+            heard: 1,
             leader_epoch: LeaderEpoch::new(leader_epoch),
             log_start: Offset::ZERO,
             high_watermark: Offset::ZERO,

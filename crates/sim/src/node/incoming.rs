@@ -136,7 +136,11 @@ impl Process {
                 }
             }
             Effect::Progress(progress) => {
-                let outcome = self.follow(progress.id, cx, |slot, effects| slot.replica.progress(&progress, effects));
+                let outcome = self.follow(progress.id, cx, |slot, effects| {
+                    let told = slot.replica.progress(&progress, effects);
+                    slot.heard = if told.is_ok() { progress.leader_epoch } else { slot.heard };
+                    told
+                });
                 if let Err(refusal) = outcome {
                     self.work.push_back(Work::In(end, failed_with(progress.id, refusal)));
                 }

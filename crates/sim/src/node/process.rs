@@ -161,10 +161,7 @@ impl Process {
         &'a self,
         generations: &'a BTreeMap<LeaderEpoch, u64>,
     ) -> impl Iterator<Item = (&'a Slot, Sight)> {
-        self.slots.iter().map(|slot| {
-            let generation = generations.get(&slot.replica.leader_epoch()).copied().unwrap_or(0);
-            (slot, slot.sight(self.id, self.run, generation, !self.fenced))
-        })
+        self.slots.iter().map(|slot| (slot, slot.sight(self.id, self.run, generations, !self.fenced)))
     }
 
     pub(super) fn owns(&self, end: End) -> bool {
@@ -192,6 +189,7 @@ impl Process {
             if let Some(slot) = self.slots.get_mut(at) {
                 let assignment = journal.assignment(slot.partition(), &self.replicas);
                 slot.replica.become_leader(assignment, cx.now(), &mut effects);
+                slot.heard = slot.replica.leader_epoch();
             }
             self.carry_out(at, effects, cx);
         }

@@ -1,9 +1,10 @@
 //! One replica in its shell: the core, its group commit, and what an observer sees of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chronik_log::FlushJob;
-use chronik_model::{NodeId, PartitionIndex};
+use chronik_model::{LeaderEpoch, NodeId, PartitionIndex};
 use chronik_replication::Replica;
 use chronik_replication::message::TopicIdPartition;
 
@@ -20,11 +21,15 @@ pub struct Slot {
     pub replica: Replica<u64>,
     /// The sync that is under way.
     job: Option<FlushJob>,
+    /// The epoch of the leader whose data or bounds it took last.
+    pub(super) heard: LeaderEpoch,
 }
 
 impl Slot {
     pub(super) fn new(id: TopicIdPartition, replica: Replica<u64>) -> Self {
-        Self { id, replica, job: None }
+        let latest = replica.log().leader_epochs().latest().unwrap_or(LeaderEpoch::NONE);
+        let heard = if replica.leads() { replica.leader_epoch() } else { latest };
+        Self { id, replica, job: None, heard }
     }
 
     /// The partition's number.
@@ -52,8 +57,9 @@ impl Slot {
     }
 
     /// What an observer sees.
-    pub fn sight(&self, node: NodeId, run: u32, generation: u64, serves: bool) -> Sight {
+    pub fn sight(&self, node: NodeId, run: u32, generations: &BTreeMap<LeaderEpoch, u64>, serves: bool) -> Sight {
         let log = self.replica.log();
+        let of = |leader_epoch| generations.get(&leader_epoch).copied().unwrap_or(0);
         let role = match (serves && self.replica.is_readable(), self.replica.leads()) {
             (true, true) => Role::Leader,
             (true, false) => Role::Follower,
@@ -63,7 +69,8 @@ impl Slot {
             node,
             run,
             role,
-            generation,
+            generation: of(self.replica.leader_epoch()),
+            heard: of(self.heard),
             leader_epoch: self.replica.leader_epoch(),
             log_start: log.log_start(),
             high_watermark: self.replica.high_watermark(),
