@@ -312,7 +312,11 @@ impl<T> Replica<T> {
             log_start: self.log.log_start(),
             log_end,
             durable_end: self.log.durable_end(),
-            tail: tail.map(|header| Tail { base: header.base_offset, crc: header.crc }),
+            tail: tail.map(|header| Tail {
+                base: header.base_offset,
+                crc: header.crc,
+                leader_epoch: header.partition_leader_epoch,
+            }),
             epochs: self.log.leader_epochs().entries().to_vec(),
         })
     }

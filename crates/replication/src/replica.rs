@@ -262,12 +262,17 @@ impl<T> Replica<T> {
 
     /// What a sender is told of this replica. `journal_end` is where the journal knows the partition in this leader epoch.
     pub fn partition_state(&self, id: TopicIdPartition, journal_end: Offset) -> PartitionState {
+        let mut epochs = self.log.leader_epochs();
+        if let Role::Leader(leading) = &self.role {
+            // What will be appended belongs to this epoch, also where nothing has been yet.
+            epochs.assign(self.leader_epoch, leading.epoch_start);
+        }
         PartitionState {
             id,
             topic: std::sync::Arc::clone(&self.log.topic_partition().topic),
             leader_epoch: self.leader_epoch,
             journal_end,
-            epochs: self.log.leader_epochs().entries().to_vec(),
+            epochs: epochs.entries().to_vec(),
             bounds: self.bounds(),
         }
     }
