@@ -931,6 +931,8 @@ impl Log {
         }
         let file = segment.file()?;
         file.set_len(position)?;
+        // Other batches will be written over the cut ones: a crash must not mix the two.
+        file.sync_data()?;
         segment.continue_tables(position, end)?;
         segment.save_damage()?;
         remove_if_there(&*place.fs, &segment.path(SUM_SUFFIX))?;

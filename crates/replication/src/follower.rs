@@ -115,7 +115,7 @@ pub(crate) struct Following {
     pub(crate) log_start: Offset,
     /// The leader epoch in which the high watermark was learned.
     pub(crate) told_in: LeaderEpoch,
-    /// Whether consumers may be served: not between a cut below the high watermark and the new leader's first word.
+    /// Whether consumers may be served: not between the news of a later leader and its first word.
     pub(crate) readable: bool,
 }
 
@@ -134,6 +134,7 @@ impl<T> Replica<T> {
         self.online()?;
         let following = self.following(attach.leader_epoch)?;
         following.attached = Some(attach.leader_epoch);
+        following.readable &= following.told_in >= attach.leader_epoch;
         self.leader_epoch = attach.leader_epoch;
         self.attached(attach.id)
     }
@@ -311,7 +312,11 @@ impl<T> Replica<T> {
             log_start: self.log.log_start(),
             log_end,
             durable_end: self.log.durable_end(),
-            tail: tail.map(|header| Tail { base: header.base_offset, crc: header.crc }),
+            tail: tail.map(|header| Tail {
+                base: header.base_offset,
+                crc: header.crc,
+                leader_epoch: header.partition_leader_epoch,
+            }),
             epochs: self.log.leader_epochs().entries().to_vec(),
         })
     }

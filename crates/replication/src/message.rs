@@ -174,13 +174,16 @@ pub struct Attach {
     pub epochs: EpochHistory,
 }
 
-/// The last batch of a log. Two logs whose ends agree and whose last batches differ have diverged.
+/// The last batch of a log. Two logs with the same one are the same up to its end: a checksum alone would not tell, since a
+/// producer that retries can have the same records appended at the same offset by two leaders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail {
     /// Its base offset.
     pub base: Offset,
     /// Its checksum.
     pub crc: u32,
+    /// The leader epoch it was appended in.
+    pub leader_epoch: LeaderEpoch,
 }
 
 /// What the follower has of a partition.

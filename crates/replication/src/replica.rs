@@ -221,8 +221,8 @@ impl<T> Replica<T> {
         self.high_watermark
     }
 
-    /// Whether consumers may be served. A follower that had to cut below its high watermark serves nobody until its
-    /// leader has said how far the log is committed.
+    /// Whether consumers may be served. A follower that knows of a later leader serves nobody until that one has said how
+    /// far the log is committed: it may not have what an earlier one said was.
     pub fn is_readable(&self) -> bool {
         match &self.role {
             Role::Leader(_) => true,
@@ -262,12 +262,17 @@ impl<T> Replica<T> {
 
     /// What a sender is told of this replica. `journal_end` is where the journal knows the partition in this leader epoch.
     pub fn partition_state(&self, id: TopicIdPartition, journal_end: Offset) -> PartitionState {
+        let mut epochs = self.log.leader_epochs();
+        if let Role::Leader(leading) = &self.role {
+            // What will be appended belongs to this epoch, also where nothing has been yet.
+            epochs.assign(self.leader_epoch, leading.epoch_start);
+        }
         PartitionState {
             id,
             topic: std::sync::Arc::clone(&self.log.topic_partition().topic),
             leader_epoch: self.leader_epoch,
             journal_end,
-            epochs: self.log.leader_epochs().entries().to_vec(),
+            epochs: epochs.entries().to_vec(),
             bounds: self.bounds(),
         }
     }
@@ -440,13 +445,14 @@ impl<T> Replica<T> {
         if !stays {
             return false;
         }
-        let (told_in, readable) = match &self.role {
-            Role::Leader(_) => (self.leader_epoch, true),
-            Role::Follower(following) => (following.told_in, following.readable),
+        let told_in = match &self.role {
+            Role::Leader(_) => self.leader_epoch,
+            Role::Follower(following) => following.told_in,
         };
         if leader_epoch > self.leader_epoch || self.leads() {
             self.leader_epoch = leader_epoch;
-            let following = Following { told: self.high_watermark, readable, ..Following::new(told_in) };
+            // A later leader may not have what an earlier one called committed: it has to speak first.
+            let following = Following { told: self.high_watermark, readable: false, ..Following::new(told_in) };
             self.role = Role::Follower(following);
             self.refuse_parked(Unacknowledged::NotLeader, effects);
         }

@@ -113,7 +113,9 @@ impl Watch {
         let Some(ledger) = self.ledgers.get(&sight.node) else { return Ok(()) };
         self.leadership.see(sight)?;
         self.watermarks.see(sight)?;
-        self.matching.added(sight.node, sight.log_start, &news.added, ledger)?;
+        let damaged_end = reader.damage().iter().map(|damage| damage.offset_end).max();
+        let dense_from = sight.log_start.max(damaged_end.unwrap_or(Offset::ZERO));
+        self.matching.added(sight.node, dense_from, &news.added, ledger)?;
         let leader = self.committed.leader(sight.generation).filter(|leader| *leader != sight.node);
         if let Some(leader) = leader.and_then(|leader| self.ledgers.get(&leader)) {
             let of_epoch = |batch: &Batch| batch.leader_epoch == sight.leader_epoch;

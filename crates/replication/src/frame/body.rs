@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ::bytes::Bytes;
-use chronik_model::{Offset, Timestamp, Uuid};
+use chronik_model::{LeaderEpoch, Offset, Timestamp, Uuid};
 
 use super::bytes::{Reader, Write};
 use super::{Error, Kind};
@@ -97,6 +97,7 @@ pub(super) fn encode(frame: &Frame, out: &mut Vec<u8>) {
             // Without a last batch its place holds what no batch has.
             out.offset(attached.tail.map_or(Offset::UNKNOWN, |tail| tail.base));
             out.int(attached.tail.map_or(0, |tail| tail.crc).to_be_bytes());
+            out.leader_epoch(attached.tail.map_or(LeaderEpoch::ZERO, |tail| tail.leader_epoch));
             out.history(&attached.epochs);
         }
         Frame::Truncate(truncate) => {
@@ -299,9 +300,10 @@ pub(super) fn decode(kind: Kind, head: &Bytes, payload: Bytes) -> Result<Frame, 
 
 fn decode_tail(reader: &mut Reader<'_>) -> Result<Option<Tail>, Error> {
     let (base, crc) = (Offset::new(reader.i64("tail")?), reader.u32("tail checksum")?);
+    let leader_epoch = reader.leader_epoch()?;
     match base {
-        Offset::UNKNOWN if crc == 0 => Ok(None),
-        base if base >= Offset::ZERO => Ok(Some(Tail { base, crc })),
+        Offset::UNKNOWN if crc == 0 && leader_epoch == LeaderEpoch::ZERO => Ok(None),
+        base if base >= Offset::ZERO => Ok(Some(Tail { base, crc, leader_epoch })),
         _ => Err(Error::Malformed { what: "tail" }),
     }
 }

@@ -266,7 +266,12 @@ fn frames() -> impl Strategy<Value = Frame> {
             let topic = topic.into();
             Frame::Attach(Attach { id, topic, leader_epoch, log_start, first_segment, high_watermark, epochs })
         });
-    let tail = proptest::option::of((offsets(), any::<u32>()).prop_map(|(base, crc)| Tail { base, crc }));
+    let tail =
+        proptest::option::of((offsets(), any::<u32>(), leader_epochs()).prop_map(|(base, crc, leader_epoch)| Tail {
+            base,
+            crc,
+            leader_epoch,
+        }));
     let attached = (ids(), leader_epochs(), offsets(), offsets(), offsets(), tail, histories()).prop_map(
         |(id, leader_epoch, log_start, log_end, durable_end, tail, epochs)| {
             Frame::Attached(Attached { id, leader_epoch, log_start, log_end, durable_end, tail, epochs })

@@ -82,6 +82,30 @@ fn batches_that_differ_within_one_epoch_are_found_by_the_last_one() {
 }
 
 #[test]
+fn the_same_records_at_the_same_offset_of_two_leaders_are_not_the_same_batch() {
+    // A producer sent one batch to the old leader, and again to the new one, whose history the sender was given before.
+    let mut leader = Node::leader_with(1, &led(0, 0..5));
+    let mut follower = Node::follower_with(&[led(0, 0..5), led(0, 77..78)].concat());
+    let mut link = Link::new(sender_config(), receiver_config());
+    let mut state = leader.replica.partition_state(id(), o(0));
+    state.epochs = vec![(epoch(0), o(0))];
+    leader.produce_all(77..78);
+    link.tell_sender(sender::Input::Partition(state), &mut leader);
+    link.tell_receiver(receiver::Input::Connected { nonce: [2; 32] }, &mut follower);
+    link.tell_sender(sender::Input::Connected { nonce: [1; 32] }, &mut leader);
+    link.run(&mut leader, &mut follower);
+    assert_identical(&leader, &follower);
+    let latest = follower.replica.log().leader_epochs().latest();
+    assert_eq!(latest, Some(epoch(1)));
+}
+
+#[test]
+fn a_leader_tells_its_epoch_before_it_has_appended_in_it() {
+    let leader = Node::leader_with(4, &led(2, 0..5));
+    assert_eq!(leader.replica.partition_state(id(), o(0)).epochs, [(epoch(2), o(0)), (epoch(4), o(5))]);
+}
+
+#[test]
 fn logs_without_a_common_epoch_are_kept_aside_as_a_whole() {
     let mut leader = Node::leader_with(5, &led(4, 0..6));
     let mut follower = Node::follower_with(&led(3, 100..130));

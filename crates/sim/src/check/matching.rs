@@ -32,23 +32,23 @@ pub struct Matching {
 
 impl Matching {
     /// Looks at batches that a node's log has gained; `ledger` has them already.
-    /// Nothing below `log_start` counts.
+    /// Nothing below `dense_from` needs a predecessor: the log starts there, or ends a damaged range.
     pub fn added(
         &mut self,
         node: NodeId,
-        log_start: Offset,
+        dense_from: Offset,
         added: &[Batch],
         ledger: &Ledger,
     ) -> Result<(), Violation> {
         for batch in added {
-            let before = ledger.before(batch.base_offset).filter(|before| before.next_offset > log_start);
+            let before = ledger.before(batch.base_offset).filter(|before| before.next_offset > dense_from);
             hold!(
                 DENSE,
-                batch.base_offset <= log_start
+                batch.base_offset <= dense_from
                     || before.is_some_and(|before| {
                         before.next_offset == batch.base_offset && before.leader_epoch <= batch.leader_epoch
                     }),
-                "node {node} has {batch:?} behind {before:?}, its log starts at {log_start}"
+                "node {node} has {batch:?} behind {before:?}, which is behind {dense_from}"
             );
             let before = before.map(|before| (before.base_offset, before.leader_epoch));
             let key = (batch.base_offset, batch.leader_epoch);

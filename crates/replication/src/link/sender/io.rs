@@ -108,7 +108,10 @@ pub fn read(reader: &LogReader, from: Offset, end: Offset, bytes_max: usize) -> 
 /// Carries out an [`Effect::CompareTail`]; none where the log cannot be read.
 pub fn compare_tail(reader: &LogReader, end: Offset, tail: Tail) -> Option<bool> {
     let found = reader.batch_before(end).ok()?;
-    Some(found.is_some_and(|header| header.base_offset == tail.base && header.crc == tail.crc))
+    Some(found.is_some_and(|header| {
+        let Tail { base, crc, leader_epoch } = tail;
+        header.base_offset == base && header.crc == crc && header.partition_leader_epoch == leader_epoch
+    }))
 }
 
 /// What a sender is told.
