@@ -128,7 +128,7 @@ impl Watch {
         if fresh_run {
             self.durability.recovered(sight.node, sight.log_end)?;
         }
-        self.durability.see(sight.node, sight.durable_end);
+        self.durability.see(sight.node, sight.log_start, sight.durable_end);
         let end = self.ends.entry(sight.node).or_default();
         *end = sight.log_end.max(*end);
         match sight.role {
