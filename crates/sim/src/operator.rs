@@ -44,6 +44,9 @@ impl World {
         }
         let (leads, leader) = (process.leads(), self.leader());
         let sights: Vec<Sight> = process.sights(&self.generations).map(|(_, sight)| sight).collect();
+        for sight in &sights {
+            self.trace.line(self.schedule.now(), format_args!("{sight}"));
+        }
         for (partition, sight) in sights.iter().enumerate() {
             let Some(watch) = self.watches.get_mut(partition) else { continue };
             if leader.is_none() && leads {

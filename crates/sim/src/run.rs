@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chronik_log::fs::MemFs;
@@ -186,8 +187,14 @@ impl World {
         for producer in 0..self.clients.producers.len() {
             self.schedule.after(Duration::from_millis(1), Event::Produce { producer });
         }
-        let next = self.schedule.now() + Duration::from_secs(5);
-        self.run_until(next)?;
+        // Producers may have to look for the leader first.
+        for _ in 0..12 {
+            let next = self.schedule.now() + Duration::from_secs(5);
+            self.run_until(next)?;
+            if self.counts.acknowledged > before {
+                break;
+            }
+        }
         self.producing = false;
         let end = self.schedule.now() + self.plan.liveness;
         let mut settled = self.unsettled();
@@ -215,7 +222,10 @@ impl World {
         }
         let segments = |disk: &MemFs| {
             let files = disk.files().into_iter();
-            files.filter(|(path, _)| path.extension().is_some_and(|end| end == "log")).collect::<Vec<_>>()
+            // A cut can leave an empty segment, which goes with the next append.
+            let is_segment =
+                |path: &Path, bytes: &[u8]| !bytes.is_empty() && path.extension().is_some_and(|end| end == "log");
+            files.filter(|(path, bytes)| is_segment(path, bytes)).collect::<Vec<_>>()
         };
         let wanted = self.nodes.iter().find(|node| node.id == leader).map(|node| segments(&node.disk));
         for node in self.nodes.iter().filter(|node| !self.damaged.contains(&node.id)) {
@@ -227,7 +237,7 @@ impl World {
             if found.iter().eq(kept.iter().copied()) && (fewer || kept.len() == wanted.len()) {
                 continue;
             }
-            let names = |files: &[(std::path::PathBuf, Vec<u8>)]| {
+            let names = |files: &[(PathBuf, Vec<u8>)]| {
                 files.iter().map(|(path, bytes)| format!("{}:{}", path.display(), bytes.len())).collect::<Vec<_>>()
             };
             let differs = wanted.iter().zip(&found).find_map(|(one, other)| {

@@ -116,7 +116,10 @@ impl Watch {
         let damaged_end = reader.damage().iter().map(|damage| damage.offset_end).max();
         let dense_from = sight.log_start.max(damaged_end.unwrap_or(Offset::ZERO));
         self.matching.added(sight.node, dense_from, &news.added, ledger)?;
-        let leader = self.committed.leader(sight.generation).filter(|leader| *leader != sight.node);
+        let leader = self.committed.leader(sight.generation).filter(|leader| {
+            let last = self.watermarks.last(*leader);
+            last.is_some_and(|last| last.role == Role::Leader && last.leader_epoch == sight.leader_epoch)
+        });
         if let Some(leader) = leader.and_then(|leader| self.ledgers.get(&leader)) {
             let of_epoch = |batch: &Batch| batch.leader_epoch == sight.leader_epoch;
             let added: Vec<Batch> = news.added.iter().copied().filter(of_epoch).collect();
@@ -125,7 +128,7 @@ impl Watch {
         if fresh_run {
             self.durability.recovered(sight.node, sight.log_end)?;
         }
-        self.durability.see(sight.node, sight.durable_end);
+        self.durability.see(sight.node, sight.log_start, sight.durable_end);
         let end = self.ends.entry(sight.node).or_default();
         *end = sight.log_end.max(*end);
         match sight.role {
@@ -158,7 +161,8 @@ impl Watch {
         }
         if self.terms.fsync {
             let durable = self.durability.end(sight.node);
-            hold!(IN_SYNC, durable >= sight.high_watermark, "{sight}, but only up to {durable} is durable");
+            let covers = durable >= sight.high_watermark || sight.high_watermark == sight.log_start;
+            hold!(IN_SYNC, covers, "{sight}, but only up to {durable} is durable");
         }
         Ok(())
     }

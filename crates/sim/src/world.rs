@@ -16,6 +16,9 @@ use crate::sight::Violation;
 use crate::trace::Trace;
 use crate::watch::{Terms, Watch};
 
+/// Control frames that one link may have waiting.
+const CONTROL_BYTES: usize = 16 << 10;
+
 /// What happens at one moment.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "fields are named for what they are")]
@@ -274,7 +277,8 @@ impl World {
             self.damaged.remove(&id)
         };
         // I12: a link holds no more than its window and a few control frames.
-        let bound = self.plan.window_bytes as usize + (self.plan.append_bytes_max as usize + 4_096) * self.nodes.len();
+        let bound =
+            (self.plan.window_bytes as usize + self.plan.append_bytes_max as usize + CONTROL_BYTES) * self.nodes.len();
         let queued = process.queued_bytes();
         if queued > bound {
             let what = format!("node {id} has {queued} bytes queued for its followers, {bound} allowed");

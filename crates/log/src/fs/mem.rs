@@ -292,7 +292,18 @@ fn apply(names: &mut BTreeMap<PathBuf, Node>, change: &NameChange) {
         NameChange::Set(path, node) => {
             names.insert(path.clone(), *node);
         }
+        // Files have nothing below them, and are nearly all there is: no name but theirs is looked at.
+        NameChange::Remove(path) if matches!(names.get(path), Some(Node::File(_))) => {
+            names.remove(path);
+        }
         NameChange::Remove(path) => names.retain(|name, _| !name.starts_with(path)),
+        NameChange::Rename(from, to)
+            if matches!(names.get(from), Some(Node::File(_))) && names.get(to) != Some(&Node::Dir) =>
+        {
+            if let Some(node) = names.remove(from) {
+                names.insert(to.clone(), node);
+            }
+        }
         NameChange::Rename(from, to) => {
             let moved: Vec<_> =
                 names.iter().filter(|(name, _)| name.starts_with(from)).map(|(n, v)| (n.clone(), *v)).collect();

@@ -104,7 +104,7 @@ impl History {
         may_vanish: impl Fn(&Batch) -> bool,
     ) -> Result<(), Violation> {
         let mut places: BTreeMap<u32, Vec<Offset>> = BTreeMap::new();
-        for batch in log.iter() {
+        for batch in log.range(log_start, log.log_end()) {
             places.entry(batch.crc).or_default().push(batch.base_offset);
         }
         for (number, sent) in self.sent.iter().enumerate() {

@@ -86,6 +86,12 @@ impl Process {
                 incoming.wire.send(&frame);
             }
             Effect::Adopt { .. } | Effect::Pulse(_) => {}
+            // The handshake began when this node did not know of the higher generation yet.
+            Effect::Established { generation, .. } if generation < journal.generation() => {
+                let (generation, leader_id) = (journal.generation(), journal.leader());
+                let fenced = Fenced { generation, leader_id, advertised: advertised(leader_id) };
+                self.work.push_back(Work::In(end, Input::Promoted(fenced)));
+            }
             Effect::Established { leader_id, generation, .. } => {
                 incoming.wire.decoder.set_limits(Limits::open(PAYLOAD_BYTES_MAX));
                 journal.heard(generation, leader_id);

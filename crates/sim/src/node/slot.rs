@@ -70,7 +70,11 @@ impl Slot {
             run,
             role,
             generation: of(self.replica.leader_epoch()),
-            heard: of(self.heard),
+            // A leader that has started again since may have lost, and written anew, what was heard of it.
+            heard: match generations.range(self.heard..).nth(1) {
+                Some((_, next)) if *next == of(self.heard) => 0,
+                _ => of(self.heard),
+            },
             leader_epoch: self.replica.leader_epoch(),
             log_start: log.log_start(),
             high_watermark: self.replica.high_watermark(),
