@@ -142,7 +142,10 @@ impl Watch {
         let end = self.ends.entry(sight.node).or_default();
         *end = sight.log_end.max(*end);
         match sight.role {
-            Role::Leader => self.leads(sight, isr, fresh_run || !news.cut.is_empty())?,
+            // A damaged range was reported; its batches cannot be looked at.
+            Role::Leader => {
+                self.leads(sight, isr, damaged_end.is_none() && (fresh_run || !news.cut.is_empty()))?;
+            }
             // A watermark that does not move says nothing new: it may be of another history still.
             Role::Follower if shown.is_some_and(|shown| sight.high_watermark > shown) && !fresh_run => {
                 let verified = self.verified.entry(sight.node).or_default();
