@@ -11,6 +11,7 @@ pub mod check;
 pub mod clients;
 pub mod journal;
 pub mod ledger;
+pub mod mutation;
 pub mod network;
 pub mod node;
 mod operator;

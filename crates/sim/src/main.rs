@@ -5,10 +5,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use chronik_sim::run::run;
+use chronik_sim::mutation::Mutation;
+use chronik_sim::run::{run, run_mutated};
 use chronik_sim::world::Counts;
 
-const USAGE: &str = "usage: chronik-sim run (--seed N [--trace] | --seeds A..B [--keep-going])";
+const USAGE: &str =
+    "usage: chronik-sim run (--seed N [--trace] | --seeds A..B [--keep-going]) | chronik-sim mutations [SEEDS]";
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
 fn main() -> ExitCode {
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
             let (Ok(from), Ok(to)) = (from.parse(), to.parse()) else { return usage() };
             many(from, to, rest.contains(&"--keep-going"))
         }
+        ["mutations", rest @ ..] => mutations(rest.first().and_then(|most| most.parse().ok()).unwrap_or(2_000)),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::FAILURE
@@ -42,6 +45,24 @@ fn main() -> ExitCode {
 fn usage() -> ExitCode {
     eprintln!("{USAGE}");
     ExitCode::FAILURE
+}
+
+/// Says for each bug put back how many seeds it takes to find it.
+#[expect(clippy::print_stdout, reason = "a command line talks to people")]
+fn mutations(most: u64) -> ExitCode {
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut code = ExitCode::SUCCESS;
+    for (mutation, name, within) in Mutation::ALL {
+        let found = (0..most).find_map(|seed| Some((seed, run_mutated(seed, *mutation).violation?)));
+        match found {
+            Some((seed, violation)) => println!("{name} {mutation:?}: seed {seed} of {within}: {violation}"),
+            None => {
+                println!("{name} {mutation:?}: not found in {most} seeds");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
 }
 
 #[expect(clippy::print_stdout, reason = "a command line talks to people")]

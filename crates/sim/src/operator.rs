@@ -3,9 +3,10 @@
 //! The operator knows what a person would: which node was promoted last, and what the leader's controller says of who is
 //! in sync. A promotion is clean where the mode is `sync` and the node is in sync for every partition.
 
+use std::path::Path;
 use std::time::Duration;
 
-use chronik_log::fs;
+use chronik_log::fs::{self, Fs};
 use chronik_model::{NodeId, Offset};
 
 use crate::node::{Outcome, Process, Wants};
@@ -240,9 +241,32 @@ impl World {
                     self.stop_and_start(id, false, 1_000);
                 }
             }
-            Fault::BitFlip => {}
+            Fault::BitFlip => self.flip_a_bit(id),
         }
         Ok(())
+    }
+
+    /// Changes a bit of a dead node's log, and takes the checkpoint away, so that the next start verifies everything.
+    fn flip_a_bit(&mut self, id: NodeId) {
+        let random = &mut self.faults_random;
+        let Some(node) = self.nodes.iter().find(|node| node.id == id && !node.is_up()) else { return };
+        let files = node
+            .disk
+            .files()
+            .into_iter()
+            .filter(|(path, bytes)| !bytes.is_empty() && path.extension().is_some_and(|end| end == "log"));
+        // Behind a bit of the last segment there may be nothing that tells damage from a torn tail.
+        let base =
+            |path: &Path| path.file_stem().and_then(|stem| stem.to_str()?.rsplit('_').next()?.parse::<i64>().ok());
+        let mut files: Vec<_> = files.collect();
+        let all: Vec<_> = files.iter().map(|(path, _)| (path.parent().map(Path::to_owned), base(path))).collect();
+        files.retain(|(path, _)| all.iter().any(|(dir, other)| dir.as_deref() == path.parent() && *other > base(path)));
+        if let Some((path, bytes)) = random.pick(&files).cloned() {
+            let position = random.below(bytes.len() as u64);
+            node.disk.flip(&path, position, 3);
+            let _ = node.disk.remove_file(Path::new("/data/checkpoint"));
+            let _ = node.disk.remove_file(Path::new("/data/clean-stop"));
+        }
     }
 
     fn isolate(&mut self, id: NodeId) {

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::mutation::Mutation;
 use crate::network::Behaviour;
 use crate::random::Random;
 
@@ -115,6 +116,8 @@ pub struct Plan {
     pub fault_ms: u64,
     /// The faults of this run.
     pub faults: Vec<Fault>,
+    /// The bug put back on purpose.
+    pub mutation: Option<Mutation>,
     /// How long faults go on.
     pub safety: Duration,
     /// How long everything may take to settle afterwards.
@@ -160,6 +163,7 @@ impl Plan {
             produce_ms: random.between(50, 600),
             fault_ms: random.between(800, 6_000),
             faults,
+            mutation: None,
             safety: Duration::from_secs(random.between(10, 40)),
             liveness: Duration::from_secs(60),
         }

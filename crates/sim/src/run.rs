@@ -8,6 +8,7 @@ use std::time::Duration;
 use chronik_log::fs::MemFs;
 use chronik_model::{Instant, NodeId};
 
+use crate::mutation::Mutation;
 use crate::node::Wants;
 use crate::plan::Plan;
 use crate::sight::Violation;
@@ -54,6 +55,11 @@ impl fmt::Display for Report {
 pub fn run(seed: u64, all: bool) -> Report {
     let plan = Plan::of(seed);
     run_plan(plan, all)
+}
+
+/// Runs a seed with a bug put back.
+pub fn run_mutated(seed: u64, mutation: Mutation) -> Report {
+    run_plan(Plan { mutation: Some(mutation), ..Plan::of(seed) }, false)
 }
 
 /// Runs a plan.

@@ -52,6 +52,8 @@ pub struct Watch {
     ledgers: BTreeMap<NodeId, Ledger>,
     /// The highest log end of each node, crashes or not.
     ends: BTreeMap<NodeId, Offset>,
+    /// Who was in sync with the leader seen last.
+    isr: Vec<NodeId>,
     /// Each node's watermark as it was shown last.
     shown: BTreeMap<NodeId, Offset>,
     /// How far each node's watermark was found to cover committed batches of the lineage it is in.
@@ -73,6 +75,7 @@ impl Watch {
             durability: Durability::default(),
             ledgers: BTreeMap::new(),
             ends: BTreeMap::new(),
+            isr: Vec::new(),
             shown: BTreeMap::new(),
             verified: BTreeMap::new(),
             polled_aside: BTreeSet::new(),
@@ -120,10 +123,17 @@ impl Watch {
             let last = self.watermarks.last(*leader);
             last.is_some_and(|last| last.role == Role::Leader && last.leader_epoch == sight.leader_epoch)
         });
+        let leader_start = leader.and_then(|leader| self.watermarks.last(leader)).map(|last| last.log_start);
         if let Some(leader) = leader.and_then(|leader| self.ledgers.get(&leader)) {
             let of_epoch = |batch: &Batch| batch.leader_epoch == sight.leader_epoch;
             let added: Vec<Batch> = news.added.iter().copied().filter(of_epoch).collect();
             self.matching.follows(sight, &added, leader)?;
+            if let Some(before) = before.filter(|_| !fresh_run) {
+                // What is known of offsets below a log start is only remembered.
+                let from = before.log_start.max(leader_start.unwrap_or(Offset::ZERO));
+                let cut: Vec<Batch> = news.cut.iter().copied().filter(|batch| batch.base_offset >= from).collect();
+                self.matching.cuts(sight, &cut, leader)?;
+            }
         }
         if fresh_run {
             self.durability.recovered(sight.node, sight.log_end)?;
@@ -132,7 +142,10 @@ impl Watch {
         let end = self.ends.entry(sight.node).or_default();
         *end = sight.log_end.max(*end);
         match sight.role {
-            Role::Leader => self.leads(sight, isr, fresh_run || !news.cut.is_empty())?,
+            // A damaged range was reported; its batches cannot be looked at.
+            Role::Leader => {
+                self.leads(sight, isr, damaged_end.is_none() && (fresh_run || !news.cut.is_empty()))?;
+            }
             // A watermark that does not move says nothing new: it may be of another history still.
             Role::Follower if shown.is_some_and(|shown| sight.high_watermark > shown) && !fresh_run => {
                 let verified = self.verified.entry(sight.node).or_default();
@@ -153,8 +166,12 @@ impl Watch {
         if look_closely {
             self.committed.complete(sight.node, sight.generation, sight.log_start, ledger)?;
         }
-        if self.terms.sync && newest && moved {
-            for replica in isr.iter().filter(|replica| **replica != sight.node) {
+        let joined: Vec<NodeId> = isr.iter().copied().filter(|replica| !self.isr.contains(replica)).collect();
+        self.isr = isr.to_vec();
+        if self.terms.sync && newest {
+            // Everybody when something more is committed, and whoever joins.
+            let looked_at = if moved { isr } else { &joined };
+            for replica in looked_at.iter().filter(|replica| **replica != sight.node) {
                 let has = if self.terms.fsync { self.durability.end(*replica) } else { self.highest(*replica) };
                 self.committed.in_sync(sight, *replica, has)?;
             }

@@ -14,6 +14,8 @@ pub const SAME_BATCH: &str = "one-batch-per-offset-and-epoch";
 pub const SAME_PAST: &str = "same-batch-same-past";
 /// A gap, an overlap or a falling epoch.
 pub const DENSE: &str = "offsets-dense-and-epochs-rising";
+/// A follower cut what its leader has.
+pub const NEEDLESS_CUT: &str = "only-what-the-leader-lacks-is-cut";
 /// A follower has something that its leader has not.
 pub const PREFIX: &str = "follower-is-a-prefix-of-its-leader";
 
@@ -69,6 +71,15 @@ impl Matching {
                 known.node,
                 known.before
             );
+        }
+        Ok(())
+    }
+
+    /// A follower of a leader cuts only what that leader does not have, from its log start on.
+    pub fn cuts(&self, sight: &Sight, cut: &[Batch], leader: &Ledger) -> Result<(), Violation> {
+        for batch in cut.iter().filter(|batch| batch.base_offset >= sight.log_start) {
+            let has = leader.at(batch.base_offset);
+            hold!(NEEDLESS_CUT, has != Some(batch), "node {} cut {batch:?}, which its leader has", sight.node);
         }
         Ok(())
     }
@@ -148,6 +159,14 @@ pub(crate) mod tests {
     #[test]
     fn a_falling_epoch_is_found() {
         assert_eq!(check(&[&[batch(0, 4, 1), batch(1, 3, 2)]]).unwrap_err().rule, DENSE);
+    }
+
+    #[test]
+    fn a_cut_of_what_the_leader_has_is_found() {
+        let leader = Ledger::of([batch(0, 1, 1)]);
+        let (matching, sight) = (Matching::default(), sight(2, Role::Follower, 1));
+        assert!(matching.cuts(&sight, &[batch(0, 0, 7), batch(1, 0, 8)], &leader).is_ok());
+        assert_eq!(matching.cuts(&sight, &[batch(0, 1, 1)], &leader).unwrap_err().rule, NEEDLESS_CUT);
     }
 
     #[test]

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use chronik_model::NodeId;
+use chronik_model::{NodeId, Offset};
 use chronik_replication::Position;
 use chronik_replication::frame::Limits;
 use chronik_replication::link::Reason;
 use chronik_replication::link::receiver::{Config, Effect, Input, Receiver};
-use chronik_replication::message::{Attached, Fenced, NONCE_BYTES, TopicIdPartition};
+use chronik_replication::message::{Attach, Attached, Fenced, NONCE_BYTES, Progress, TopicIdPartition};
 
 use super::process::{PAYLOAD_BYTES_MAX, Process, Refusal, Work};
 use super::wire::Wire;
 use super::{CLUSTER_ID, Context, time, wall};
 use crate::journal::Journal;
+use crate::mutation::Mutation;
 use crate::network::End;
 
 /// A connection that was accepted.
@@ -115,10 +116,31 @@ impl Process {
                 self.work.push_back(Work::In(end, answer));
             }
             Effect::Attach(attach) => {
-                let answer = self.follow(attach.id, cx, |slot, _| slot.replica.attach(&attach));
+                let mutation = cx.plan.mutation;
+                let answer = self.follow(attach.id, cx, |slot, effects| {
+                    let mut answer = slot.replica.attach(&attach);
+                    if mutation == Some(Mutation::WatermarkBeforeCut) {
+                        let Attach { id, leader_epoch, high_watermark, log_start, .. } = attach;
+                        let _ =
+                            slot.replica.progress(&Progress { id, leader_epoch, high_watermark, log_start }, effects);
+                    }
+                    if mutation == Some(Mutation::EpochsForgotten)
+                        && !slot.fetched
+                        && let Ok(answer) = &mut answer
+                    {
+                        answer.epochs.clear();
+                    }
+                    answer
+                });
                 self.answer(end, attach.id, answer);
             }
-            Effect::Truncate(truncate) => {
+            Effect::Truncate(mut truncate) => {
+                if cx.plan.mutation == Some(Mutation::CutAll)
+                    && let Some(slot) = self.slot(truncate.id)
+                {
+                    truncate.to = slot.replica.log().log_start();
+                }
+                self.deafen(truncate.id, cx);
                 let prepared = self.follow(truncate.id, cx, |slot, _| slot.replica.prepare_truncate(&truncate));
                 let answer = prepared.and_then(|()| self.checkpoint_before_cut()).and_then(|()| {
                     self.follow(truncate.id, cx, |slot, effects| slot.replica.truncate(&truncate, effects))
@@ -126,21 +148,32 @@ impl Process {
                 self.answer(end, truncate.id, answer);
             }
             Effect::Reset(reset) => {
+                self.deafen(reset.id, cx);
                 let prepared = self.follow(reset.id, cx, |slot, _| slot.replica.prepare_reset(&reset));
                 let answer = prepared
                     .and_then(|()| self.checkpoint_before_cut())
                     .and_then(|()| self.follow(reset.id, cx, |slot, effects| slot.replica.reset(&reset, effects)));
                 self.answer(end, reset.id, answer);
             }
-            Effect::Append { head, batches } => {
+            Effect::Append { mut head, batches } => {
+                if self.slot(head.id).is_some_and(|slot| slot.deaf) {
+                    head.high_watermark = Offset::ZERO;
+                }
                 let now = wall(cx.now());
-                let outcome = self
-                    .follow(head.id, cx, |slot, effects| slot.replica.append_replicated(&head, &batches, now, effects));
+                let outcome = self.follow(head.id, cx, |slot, effects| {
+                    let appended = slot.replica.append_replicated(&head, &batches, now, effects);
+                    if appended.is_ok() {
+                        slot.heard = head.leader_epoch;
+                        slot.fetched = true;
+                    }
+                    appended
+                });
                 match outcome {
                     Ok(_) => self.tell_advanced(end, head.id),
                     Err(refusal) => self.work.push_back(Work::In(end, failed_with(head.id, refusal))),
                 }
             }
+            Effect::Progress(progress) if self.slot(progress.id).is_some_and(|slot| slot.deaf) => {}
             Effect::Progress(progress) => {
                 let outcome = self.follow(progress.id, cx, |slot, effects| {
                     let told = slot.replica.progress(&progress, effects);
@@ -162,6 +195,15 @@ impl Process {
                 );
                 self.drop_incoming(end, cx);
             }
+        }
+    }
+
+    /// M8: nothing is heard of high watermarks after a cut.
+    fn deafen(&mut self, id: TopicIdPartition, cx: &Context<'_>) {
+        if cx.plan.mutation == Some(Mutation::WatermarkStuck)
+            && let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id)
+        {
+            slot.deaf = true;
         }
     }
 

@@ -7,12 +7,13 @@ use chronik_replication::Position;
 use chronik_replication::frame::{self, Limits};
 use chronik_replication::link::Reason;
 use chronik_replication::link::sender::{self, Config, Effect, Input, Sender};
-use chronik_replication::message::NONCE_BYTES;
+use chronik_replication::message::{Frame, NONCE_BYTES};
 
 use super::process::{PAYLOAD_BYTES_MAX, Process, Work};
 use super::wire::Wire;
 use super::{CLUSTER_ID, Context, time};
 use crate::journal::Journal;
+use crate::mutation::Mutation;
 use crate::network::End;
 use crate::world::Event;
 
@@ -169,6 +170,8 @@ impl Process {
         let Some(outgoing) = self.outgoing.get_mut(&to) else { return };
         let Some(link) = &mut outgoing.link else { return };
         match effect {
+            Effect::Send(Frame::Progress(_))
+                if cx.plan.mutation == Some(Mutation::QueueDrops) && cx.random.one_in(4) => {}
             Effect::Send(frame) => {
                 cx.trace.line(cx.schedule.now(), format_args!("{}>{to} {:?}", self.id, frame));
                 link.wire.send(&frame);
@@ -229,9 +232,13 @@ impl Process {
             }
             Effect::Acked { id, leader_epoch, log_end, durable_end } => {
                 let (session, now) = (link.wire.end.connection.0, cx.now());
+                let nodes = i32::from(cx.plan.nodes);
+                let forged = cx.plan.mutation == Some(Mutation::ForgedIdentity);
+                let credited = if forged { NodeId::new(to.get() % nodes + 1) } else { to };
+                let session = if forged { self.session_of(credited).unwrap_or(session) } else { session };
                 let follower = Position { leader_epoch, log_end, durable_end };
                 self.on_slot(id, cx, |slot, effects| {
-                    slot.replica.acked(to, session, follower, now, effects);
+                    slot.replica.acked(credited, session, follower, now, effects);
                 });
             }
             Effect::Truncating { id, from, to: end } => {
@@ -270,6 +277,10 @@ impl Process {
                 self.drop_link(to, cx);
             }
         }
+    }
+
+    fn session_of(&self, to: NodeId) -> Option<u64> {
+        self.outgoing.get(&to)?.link.as_ref().map(|link| link.wire.end.connection.0)
     }
 
     /// Tells every sender that a partition's bounds moved.

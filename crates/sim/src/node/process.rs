@@ -11,7 +11,7 @@ use chronik_log::{Log, LogConfig};
 use chronik_model::{Instant, LeaderEpoch, NodeId, PartitionIndex, TopicPartition};
 use chronik_replication::isr::Proposal;
 use chronik_replication::link::{Reason, receiver, sender};
-use chronik_replication::message::{Generation, TopicIdPartition};
+use chronik_replication::message::{Frame, Generation, TopicIdPartition};
 use chronik_replication::{Durability, Effect, FollowError, Mode, Replica, Settings};
 
 use super::incoming::Incoming;
@@ -19,6 +19,7 @@ use super::outgoing::Outgoing;
 use super::slot::Slot;
 use super::{CLUSTER_ID, Context, Node, Outcome, TOPIC, Wants, partition_id, time, wall};
 use crate::journal::Journal;
+use crate::mutation::{Mutation, cut_damage, hide_divergence};
 use crate::network::{Arrival, End};
 use crate::plan::{self, Plan};
 use crate::sight::Sight;
@@ -80,10 +81,22 @@ impl Process {
             let tp = TopicPartition::new(TOPIC, index);
             let (path, config) = (dir.partition_dir(&tp), log_config(cx.plan));
             let known = checkpoints.get(&tp).copied();
+            if cx.plan.mutation == Some(Mutation::DataWithoutMetadata) && cx.random.one_in(4) {
+                let _ = fs.remove_dir_all(&path);
+            }
             let exists = fs.exists(&path).map_err(|e| text(&e))?;
             let log = if exists || known.is_some() {
-                let opened = Log::open(Arc::clone(&fs), path, tp, config, known, clean, wall(cx.now()));
-                let (log, found) = opened.map_err(|e| text(&e))?;
+                let open = || {
+                    let (path, tp, config) = (path.clone(), tp.clone(), config.clone());
+                    Log::open(Arc::clone(&fs), path, tp, config, known, clean, wall(cx.schedule.now()))
+                };
+                let (mut log, mut found) = open().map_err(|e| text(&e))?;
+                if cx.plan.mutation == Some(Mutation::DamageIsTail) && !found.damage.is_empty() {
+                    cut_damage(&*fs, &log);
+                    let path = path.clone();
+                    let again = Log::open(Arc::clone(&fs), path, tp, config, None, false, wall(cx.now()));
+                    (log, found) = again.map_err(|e| text(&e))?;
+                }
                 if !found.damage.is_empty() {
                     cx.trace.line(cx.now(), format_args!("{} finds damage {:?}", node.id, found.damage));
                 }
@@ -109,7 +122,11 @@ impl Process {
         let may_lead = journal.leader() == node.id || journal.leader() == NodeId::NONE;
         let leads = node.wants == Wants::Lead && may_lead;
         if leads {
-            if journal.leader() == NodeId::NONE { journal.promote(node.id) } else { journal.lead_again() }
+            if journal.leader() == NodeId::NONE {
+                journal.promote(node.id);
+            } else if cx.plan.mutation != Some(Mutation::EpochKept) {
+                journal.lead_again();
+            }
         }
         let mut process = Self {
             id: node.id,
@@ -126,7 +143,10 @@ impl Process {
             work: VecDeque::new(),
             tick_at: None,
         };
-        for (index, log) in (0..).zip(logs) {
+        for (index, mut log) in (0..).zip(logs) {
+            if !leads && cx.plan.mutation == Some(Mutation::TruncateToHighWatermark) {
+                let _ = log.truncate_to(log.high_watermark());
+            }
             let partition = PartitionIndex::new(index);
             let mut effects = Vec::new();
             let replica = if leads {
@@ -242,7 +262,15 @@ impl Process {
             steps += 1;
             assert!(steps < STEPS_MAX, "node {} does not come to rest: {work:?}", self.id);
             match work {
-                Work::Out(to, input) => self.sender_input(to, input, journal, cx),
+                Work::Out(to, mut input) => {
+                    if let sender::Input::Frame(Frame::Attached(attached)) = &mut input
+                        && cx.plan.mutation == Some(Mutation::DivergenceHidden)
+                        && let Some(slot) = self.slot(attached.id)
+                    {
+                        hide_divergence(attached, slot.replica.log());
+                    }
+                    self.sender_input(to, input, journal, cx);
+                }
                 Work::In(end, input) => self.receiver_input(end, input, journal, cx),
                 Work::DecodeOut(to) => {
                     let Some(link) = self.outgoing.get_mut(&to).and_then(|outgoing| outgoing.link.as_mut()) else {
@@ -375,6 +403,11 @@ impl Process {
     ) {
         let accepted = self.leads && !cx.random.one_in(8) && journal.alter_isr(partition, proposal);
         let now = cx.now();
+        if accepted && cx.plan.mutation == Some(Mutation::IsrTooEarly) {
+            let isr = self.replicas.clone();
+            let partition_epoch = proposal.partition_epoch + 1;
+            journal.alter_isr(partition, &Proposal { isr, partition_epoch, ..proposal.clone() });
+        }
         let assignment = journal.assignment(partition, &self.replicas);
         cx.trace.line(now, format_args!("{} {partition} isr {:?} accepted={accepted}", self.id, assignment.isr));
         let refused = proposal.partition_epoch;
@@ -394,7 +427,8 @@ impl Process {
     pub fn flushed(&mut self, partition: PartitionIndex, cx: &mut Context<'_>) {
         let id = partition_id(partition);
         let (node, run) = (self.id, self.run);
-        self.on_slot(id, cx, |slot, effects| slot.end_flush(effects));
+        let retried = cx.plan.mutation == Some(Mutation::SyncRetried);
+        self.on_slot(id, cx, |slot, effects| slot.end_flush(retried, effects));
         let at = self.slots.iter().position(|slot| slot.id == id);
         if let Some(slot) = at.and_then(|at| self.slots.get_mut(at)) {
             if let Some(why) = slot.replica.log().offline() {

@@ -23,13 +23,17 @@ pub struct Slot {
     job: Option<FlushJob>,
     /// The epoch of the leader whose data or bounds it took last.
     pub(super) heard: LeaderEpoch,
+    /// M8: it does not hear of high watermarks any more.
+    pub(super) deaf: bool,
+    /// M6: it got data in this run.
+    pub(super) fetched: bool,
 }
 
 impl Slot {
     pub(super) fn new(id: TopicIdPartition, replica: Replica<u64>) -> Self {
         let latest = replica.log().leader_epochs().latest().unwrap_or(LeaderEpoch::NONE);
         let heard = if replica.leads() { replica.leader_epoch() } else { latest };
-        Self { id, replica, job: None, heard }
+        Self { id, replica, job: None, heard, deaf: false, fetched: false }
     }
 
     /// The partition's number.
@@ -49,9 +53,12 @@ impl Slot {
     }
 
     /// Ends the sync that is under way: the disk is asked at its end, so that a fault hits it then.
-    pub(super) fn end_flush(&mut self, effects: &mut Vec<chronik_replication::Effect<u64>>) {
+    pub(super) fn end_flush(&mut self, retried: bool, effects: &mut Vec<chronik_replication::Effect<u64>>) {
         if let Some(job) = self.job.take() {
-            let outcome = job.run();
+            let mut outcome = job.run();
+            if retried && outcome.is_err() {
+                outcome = job.run();
+            }
             self.replica.flushed(job, outcome, effects);
         }
     }
