@@ -152,6 +152,7 @@ pub(crate) struct Body<'a> {
 }
 
 /// Reads the bytes of one record, without its length, to the last one; `None` where they are malformed.
+#[inline]
 pub(crate) fn read_body(mut bytes: &[u8]) -> Option<Body<'_>> {
     // The attributes of a record are unused.
     bytes = bytes.get(1..)?;
@@ -174,6 +175,7 @@ fn take_header<'a>(bytes: &mut &'a [u8]) -> Option<Header<'a>> {
 }
 
 /// Bytes behind their length; any negative length means null, as in Kafka.
+#[inline]
 fn take_nullable<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let Ok(length) = usize::try_from(varint::take_i32(bytes)?) else {
         return Some(None);

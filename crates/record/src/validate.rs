@@ -55,8 +55,8 @@ pub struct ProducePolicy {
 }
 
 impl ProducePolicy {
-    /// Whether validation may have to look inside the records, which takes time in proportion to what they decompress to.
-    pub fn looks_inside(&self) -> bool {
+    /// Whether validation may have to decompress records, which takes time in proportion to what they become.
+    pub fn decompresses(&self) -> bool {
         self.keys_required || matches!(self.compression, CompressionPolicy::Forced(..))
     }
 }
@@ -302,8 +302,9 @@ pub fn validate_produced(
         return Err(InvalidBatch::Crc { stored: header.crc, computed });
     }
     let codec = check_fields(&header, policy, now)?;
-    if policy.keys_required {
-        check_keys(&records, &policy.caps)?;
+    // Records that lie open are looked at; those of a codec only where a setting asks for it.
+    if policy.keys_required || codec == Compression::None {
+        check_records(&records, policy)?;
     }
     match policy.compression {
         CompressionPolicy::Forced(target, level) if target != codec => {
@@ -419,12 +420,13 @@ fn check_timestamps(header: &BatchHeader, policy: &ProducePolicy, now: Timestamp
     Ok(())
 }
 
-/// Walks the records for keys, and for offset deltas while it is there.
-fn check_keys(batch: &[u8], caps: &Caps) -> Result<(), InvalidBatch> {
-    let mut records = records(batch, caps)?;
+/// Walks the records: as many as the header says, each whole, with the offset that is its turn, and with a key where the
+/// topic needs one.
+fn check_records(batch: &[u8], policy: &ProducePolicy) -> Result<(), InvalidBatch> {
+    let mut records = records(batch, &policy.caps)?;
     let mut index = 0;
     while let Some(record) = records.next_record()? {
-        if record.key.is_null() {
+        if policy.keys_required && record.key.is_null() {
             return Err(InvalidBatch::KeyMissing { index });
         }
         if record.offset.get() != i64::from(index) {

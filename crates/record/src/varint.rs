@@ -51,23 +51,30 @@ fn decode(bytes_max: u32, mut next: impl FnMut() -> Option<u8>) -> Option<i64> {
 }
 
 /// Takes an `i32` off the front of `bytes`; `None` where it is cut, too long or out of range.
+#[inline]
 pub(crate) fn take_i32(bytes: &mut &[u8]) -> Option<i32> {
-    // The commonest case by far: lengths and deltas below 64.
-    if let Some((&byte, rest)) = bytes.split_first()
-        && byte < 0x80
-    {
-        *bytes = rest;
-        return i32::try_from(unzigzag(u64::from(byte))).ok();
-    }
     i32::try_from(take(bytes, BYTES_MAX_32)?).ok()
 }
 
 /// Takes an `i64` off the front of `bytes`; `None` where it is cut or too long.
+#[inline]
 pub(crate) fn take_i64(bytes: &mut &[u8]) -> Option<i64> {
     take(bytes, BYTES_MAX_64)
 }
 
+#[inline]
 fn take(bytes: &mut &[u8], bytes_max: u32) -> Option<i64> {
+    // The commonest cases by far: lengths and deltas of one or two bytes.
+    let (raw, rest) = match **bytes {
+        [a @ 0..0x80, ref rest @ ..] => (u64::from(a), rest),
+        [a, b @ 0..0x80, ref rest @ ..] => (u64::from(a & 0x7f) | u64::from(b) << 7, rest),
+        _ => return take_long(bytes, bytes_max),
+    };
+    *bytes = rest;
+    Some(unzigzag(raw))
+}
+
+fn take_long(bytes: &mut &[u8], bytes_max: u32) -> Option<i64> {
     decode(bytes_max, || {
         let (&byte, rest) = bytes.split_first()?;
         *bytes = rest;

@@ -134,8 +134,8 @@ fn append(
     let policy = ProducePolicy { produce_version: version, ..settings.produce.clone() };
     let records = partition.records.unwrap_or_default();
     let validate = || chronik_record::validate_produced(records, &policy, now);
-    // A look inside the records may take long; other connections of this thread go on meanwhile.
-    let validated = if policy.looks_inside() { tasks::aside(validate) } else { validate() };
+    // Decompression may take long; other connections of this thread go on meanwhile.
+    let validated = if policy.decompresses() { tasks::aside(validate) } else { validate() };
     let batch = validated.map_err(|invalid| {
         topic_metrics.batches_refused.inc();
         let code = error_code::invalid_batch(&invalid);

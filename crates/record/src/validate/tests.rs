@@ -81,9 +81,33 @@ fn a_count_that_the_payload_cannot_hold_takes_no_offsets() {
     for codec in Compression::ALL {
         assert_eq!(kind(counted(codec, i32::MAX)), Some(InvalidKind::InvalidRecord), "{codec}");
     }
-    let payload = i32::try_from(batch().len() - HEADER_BYTES).unwrap();
-    assert_eq!(kind(counted(Compression::None, payload / 7)), None);
-    assert_eq!(kind(counted(Compression::None, payload / 7 + 1)), Some(InvalidKind::InvalidRecord));
+    for count in [1, 2, 4] {
+        assert_eq!(kind(counted(Compression::None, count)), Some(InvalidKind::InvalidRecord), "{count} of 3 records");
+    }
+}
+
+#[test]
+fn records_that_lie_open_have_the_offsets_that_are_their_turn() {
+    let mut builder = BatchBuilder::new(Compression::None, TimestampType::Create, NOW);
+    for value in [b"a", b"b"] {
+        builder.append(NOW, None, Some(value), &[]);
+    }
+    let two = builder.build().unwrap().bytes().clone();
+    let (head, payload) = two.split_at(HEADER_BYTES);
+    let (first, second) = payload.split_at(payload.len() / 2);
+    let of = |records: &[&[u8]]| {
+        let bytes = [&[head], records].concat().concat();
+        let mut header = BatchHeader::read(&bytes).unwrap();
+        header.batch_length = i32::try_from(bytes.len() - 12).unwrap();
+        header.records_count = i32::try_from(records.len()).unwrap();
+        header.last_offset_delta = header.records_count - 1;
+        kind(seal(&mut header, bytes).unwrap())
+    };
+    assert_eq!(of(&[first, second]), None);
+    assert_eq!(of(&[first]), None);
+    for wrong in [&[second, first][..], &[first, first], &[second], &[first, &second[1..]]] {
+        assert_eq!(of(wrong), Some(InvalidKind::InvalidRecord));
+    }
 }
 
 #[test]
