@@ -157,9 +157,9 @@ impl<T> Replica<T> {
     pub fn truncate(&mut self, truncate: &Truncate, effects: &mut Vec<Effect<T>>) -> Result<Attached, FollowError> {
         self.check_truncate(truncate)?;
         let reason = format!("the leader of epoch {} does not have it", truncate.leader_epoch);
-        let cut = self.log.cut_aside(truncate.to, &reason)?;
+        let outcome = self.log.cut_aside(truncate.to, &reason);
         self.lowered();
-        effects.extend(cut.map(Effect::TailCut));
+        effects.extend(outcome?.map(Effect::TailCut));
         self.want_flush(effects);
         self.attached(truncate.id)
     }
@@ -184,8 +184,10 @@ impl<T> Replica<T> {
         self.online()?;
         self.agreed(reset.leader_epoch)?;
         let reason = format!("it shares nothing with the leader of epoch {}", reset.leader_epoch);
-        self.log.reset_to(reset.to, (reset.cause == ResetCause::Diverged).then_some(&reason))?;
+        let outcome = self.log.reset_to(reset.to, (reset.cause == ResetCause::Diverged).then_some(&reason));
+        // Also where the disk failed half way: what is left of the log is what counts.
         self.lowered();
+        outcome?;
         self.want_flush(effects);
         self.attached(reset.id)
     }
