@@ -37,10 +37,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("chronik-console", &["chronik-model", "chronik-metadata"]),
-    (
-        "chronik-sim",
-        &["chronik-model", "chronik-record", "chronik-log", "chronik-metadata", "chronik-replication"],
-    ),
+    ("chronik-sim", &["chronik-model", "chronik-record", "chronik-log", "chronik-metadata", "chronik-replication"]),
     (
         "chronik",
         &[
