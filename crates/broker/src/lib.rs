@@ -11,6 +11,7 @@ mod connection;
 mod coordinator_host;
 mod error_code;
 mod fetch_session;
+mod look_ups;
 mod metrics;
 mod producer_ids;
 mod replica;

@@ -11,7 +11,7 @@ use chronik_metadata::{Command, ControllerClient, ControllerError, Image, NewTop
 use chronik_model::NodeId;
 use chronik_net::{FrameLimits, Listener, MemoryBudget};
 use chronik_wire::ErrorCode;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
@@ -19,6 +19,7 @@ use crate::connection;
 use crate::coordinator_host::{CoordinatorHost, OFFSETS_TOPIC};
 use crate::error_code;
 use crate::fetch_session::FetchSessions;
+use crate::look_ups::LookUps;
 use crate::metrics::Metrics;
 use crate::producer_ids::ProducerIds;
 use crate::replica::{self, ReplicaHost};
@@ -28,8 +29,6 @@ use crate::tasks::{self, Shutdown, ShutdownSignal};
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Bytes of requests in flight where nothing is set (`queued.max.request.bytes`).
 const REQUEST_MEMORY_BYTES: usize = 256 * 1024 * 1024;
-/// Look-ups of offsets by time that run at once; each may decompress batches.
-const LOOK_UPS_MAX: usize = 4;
 /// How often gauges that nobody pushes are read.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -75,8 +74,7 @@ pub(crate) struct Broker {
     pub(crate) shutdown: Shutdown,
     /// Held while the offsets topic is made, so that it is made once.
     offsets_topic: Mutex<()>,
-    /// Look-ups by time that may run at once.
-    pub(crate) look_ups: Semaphore,
+    pub(crate) look_ups: LookUps,
 }
 
 /// A broker that serves clients.
@@ -99,7 +97,7 @@ pub fn start(parts: Parts) -> RunningBroker {
         budget: MemoryBudget::new(request_memory(&settings)),
         shutdown: shutdown.clone(),
         offsets_topic: Mutex::new(()),
-        look_ups: Semaphore::new(LOOK_UPS_MAX),
+        look_ups: LookUps::default(),
         replicas: parts.replicas,
         controller: parts.controller,
         clock: parts.clock,

@@ -36,13 +36,15 @@ pub(super) async fn handle(call: Arc<Call>, request: ListOffsetsRequest) -> List
     }
     let again = request.clone();
     let looker = Arc::clone(&call);
-    let looking = move || answer(request, version, |topic, asked, bound| look_up(&looker, topic, asked, bound));
-    // Few at once: a look-up may decompress a batch, and whoever asks for thousands waits for them.
-    let _turn = call.broker.look_ups.acquire().await;
-    match tokio::task::spawn_blocking(looking).await {
-        Ok(response) => response,
-        Err(panic) => {
-            tracing::error!(%panic, "look-up by time failed");
+    let looked = call.broker.look_ups.run(move |turn| {
+        answer(request, version, |topic, asked, bound| {
+            if turn.is_over() { Err(ErrorCode::RequestTimedOut) } else { look_up(&looker, topic, asked, bound) }
+        })
+    });
+    match looked.await {
+        Some(response) => response,
+        None => {
+            tracing::error!("look-up by time panicked");
             answer(again, version, |_, _, _| Err(ErrorCode::UnknownServerError))
         }
     }
