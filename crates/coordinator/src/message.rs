@@ -427,6 +427,12 @@ impl Response {
     }
 }
 
+impl JoinProtocol {
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.name.len().saturating_add(self.metadata.len())
+    }
+}
+
 impl JoinResponse {
     pub(crate) fn refused(error: GroupError, member_id: impl Into<String>) -> Self {
         Self {

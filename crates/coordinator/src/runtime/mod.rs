@@ -35,8 +35,8 @@ use chronik_model::{Instant, Uuid};
 use crate::codec::STRING_BYTES_MAX;
 use crate::group::{ClassicGroup, Group, Offsets};
 use crate::message::{
-    HeartbeatRequest, HeartbeatResponse, JoinRequest, JoinResponse, LeaveMemberResponse, LeaveRequest, LeaveResponse,
-    Response, SyncRequest, SyncResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinProtocol, JoinRequest, JoinResponse, LeaveMemberResponse, LeaveRequest,
+    LeaveResponse, Response, SyncRequest, SyncResponse,
 };
 use crate::{GroupError, GroupState};
 
@@ -73,8 +73,11 @@ pub struct Config {
     pub offsets_retention: Duration,
     /// `offsets.retention.check.interval.ms`.
     pub offsets_retention_check_interval: Duration,
-    /// The most bytes of records in one append; below what the log takes as one batch.
+    /// The most bytes of records in one append; below what the log takes as one batch. One protocol of a member is never
+    /// larger, since a group's record holds one of each member.
     pub append_bytes_max: usize,
+    /// The most bytes of all protocols that one member offers, which the group keeps in memory.
+    pub member_bytes_max: usize,
 }
 
 impl Default for Config {
@@ -90,6 +93,7 @@ impl Default for Config {
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             offsets_retention_check_interval: Duration::from_secs(10 * 60),
             append_bytes_max: 1_000_000,
+            member_bytes_max: 4_000_000,
         }
     }
 }
@@ -443,7 +447,10 @@ impl GroupShard {
             && request.client_id.len() <= STRING_BYTES_MAX
             && request.client_host.len() <= STRING_BYTES_MAX
             && request.protocol_type.len() <= STRING_BYTES_MAX
-            && request.protocols.iter().all(|protocol| protocol.name.len() <= STRING_BYTES_MAX);
+            && request.protocols.iter().all(|protocol| {
+                protocol.name.len() <= STRING_BYTES_MAX && protocol.size_bytes() <= self.config.append_bytes_max
+            })
+            && request.protocols.iter().map(JoinProtocol::size_bytes).sum::<usize>() <= self.config.member_bytes_max;
         (!fits).then_some(GroupError::InvalidRequest)
     }
 }

@@ -815,3 +815,34 @@ fn answers_that_rest_on_records_wait_for_the_commit() {
     "#]]
     .assert_eq(&scene.take());
 }
+
+#[test]
+fn a_join_with_more_than_a_group_can_keep_is_refused_and_leaves_nothing() {
+    let mut scene = Scene::new(Config { append_bytes_max: 100, member_bytes_max: 150, ..config() });
+    let offer = |scene: &mut Scene, protocols: &[(&str, usize)]| {
+        scene.client("a").request.protocols =
+            protocols.iter().map(|(name, len)| protocol(name, &vec![0; *len])).collect();
+        scene.join("a");
+    };
+    offer(&mut scene, &[("range", 96)]);
+    offer(&mut scene, &[("range", 70), ("other", 71)]);
+    expect![[r#"
+        @0 a joins
+          a <- join: InvalidRequest ""
+        @0 a joins
+          a <- join: InvalidRequest ""
+    "#]]
+    .assert_eq(&scene.take());
+    assert_eq!(scene.shard.stats().members, 0);
+    offer(&mut scene, &[("range", 70), ("other", 70)]);
+    assert_eq!(scene.shard.stats().members, 1);
+}
+
+#[test]
+fn a_reason_without_end_is_cut_where_it_is_told() {
+    let mut scene = stable_pair();
+    scene.client("c").request.reason = Some("ä".repeat(100_000));
+    scene.join("c");
+    let told = scene.take();
+    assert!(told.contains(&"ä".repeat(255)) && !told.contains(&"ä".repeat(256)), "{} bytes told", told.len());
+}

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chronik_model::Uuid;
 
-use super::ClassicGroup;
 use super::member::Member;
+use super::{ClassicGroup, shortened};
 use crate::message::{JoinMember, JoinProtocol, JoinRequest, JoinResponse, Response, SyncResponse};
 use crate::runtime::{ReplyToken, TimerKey, Turn};
 use crate::{GroupError, GroupState};
@@ -252,7 +252,7 @@ fn keep_first_of_each_name(protocols: &mut Vec<JoinProtocol>) {
 fn why(what: &str, member_id: &str, reason: &Option<String>) -> String {
     match reason.as_deref() {
         None | Some("") => format!("{what}: {member_id}"),
-        Some(reason) => format!("{what}: {member_id}, which says: {reason}"),
+        Some(reason) => format!("{what}: {member_id}, which says: {}", shortened(reason)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ClassicGroup;
+use super::{ClassicGroup, shortened};
 use crate::message::{HeartbeatRequest, LeaveMember, LeaveMemberResponse};
 use crate::runtime::{TimerKey, Turn};
 use crate::{GroupError, GroupState};
@@ -60,7 +60,7 @@ impl ClassicGroup {
         self.remove_member(turn, &member_id);
         gone.push(match leaving.reason.as_deref() {
             None | Some("") => member_id.to_string(),
-            Some(reason) => format!("{member_id} ({reason})"),
+            Some(reason) => format!("{member_id} ({})", shortened(reason)),
         });
         Ok(())
     }

@@ -32,6 +32,8 @@ use member::Member;
 
 /// The protocol type of consumers, whose subscriptions the coordinator reads.
 const CONSUMER: &str = "consumer";
+/// Of a reason that a client gives this many characters are kept, which is what Kafka's clients send at most (KIP-800).
+const REASON_CHARS_MAX: usize = 255;
 
 #[derive(Debug)]
 pub(crate) struct ClassicGroup {
@@ -401,4 +403,9 @@ impl ClassicGroup {
     fn is_preparing(&self) -> bool {
         self.state == GroupState::PreparingRebalance
     }
+}
+
+/// A client's reason as it goes into the log of the process.
+fn shortened(reason: &str) -> &str {
+    reason.char_indices().nth(REASON_CHARS_MAX).and_then(|(end, _)| reason.get(..end)).unwrap_or(reason)
 }
