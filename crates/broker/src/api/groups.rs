@@ -84,11 +84,10 @@ fn owned(slice: &Bytes) -> Bytes {
     Bytes::copy_from_slice(slice)
 }
 
-pub(super) async fn join(call: Arc<Call>, request: JoinGroupRequest) -> JoinGroupResponse {
+/// A JoinGroup without its request.
+pub(super) fn take_join(call: &Call, request: JoinGroupRequest) -> message::JoinRequest {
     let version = call.version();
-    let group_id = request.group_id.clone();
-    let member_id = request.member_id.clone();
-    let join = message::JoinRequest {
+    message::JoinRequest {
         group_id: request.group_id,
         member_id: request.member_id,
         instance_id: request.group_instance_id,
@@ -105,7 +104,13 @@ pub(super) async fn join(call: Arc<Call>, request: JoinGroupRequest) -> JoinGrou
         reason: request.reason,
         member_id_required: version >= 4,
         skip_assignment_supported: version >= 9,
-    };
+    }
+}
+
+pub(super) async fn join(call: Arc<Call>, join: message::JoinRequest) -> JoinGroupResponse {
+    let version = call.version();
+    let group_id = join.group_id.clone();
+    let member_id = join.member_id.clone();
     let joined =
         call.broker.groups.call(&group_id, |shard, now, token, effects| shard.join(now, join, token, effects)).await;
     match joined {
@@ -139,9 +144,9 @@ pub(super) async fn join(call: Arc<Call>, request: JoinGroupRequest) -> JoinGrou
     }
 }
 
-pub(super) async fn sync(call: Arc<Call>, request: SyncGroupRequest) -> SyncGroupResponse {
-    let group_id = request.group_id.clone();
-    let sync = message::SyncRequest {
+/// A SyncGroup without its request.
+pub(super) fn take_sync(_: &Call, request: SyncGroupRequest) -> message::SyncRequest {
+    message::SyncRequest {
         group_id: request.group_id,
         generation: request.generation_id,
         member_id: request.member_id,
@@ -153,7 +158,11 @@ pub(super) async fn sync(call: Arc<Call>, request: SyncGroupRequest) -> SyncGrou
             .into_iter()
             .map(|assigned| SyncAssignment { member_id: assigned.member_id, assignment: owned(&assigned.assignment) })
             .collect(),
-    };
+    }
+}
+
+pub(super) async fn sync(call: Arc<Call>, sync: message::SyncRequest) -> SyncGroupResponse {
+    let group_id = sync.group_id.clone();
     let synced =
         call.broker.groups.call(&group_id, |shard, now, token, effects| shard.sync(now, sync, token, effects)).await;
     match synced {

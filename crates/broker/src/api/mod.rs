@@ -229,6 +229,30 @@ where
     })))
 }
 
+/// A handler that may wait for other clients, as long as these ask it to. What it needs is copied out of the request by
+/// `take`, and the request's memory serves others meanwhile.
+fn detached<R, T, F>(
+    mut call: Call,
+    take: impl FnOnce(&Call, R) -> T,
+    handle: impl FnOnce(Arc<Call>, T) -> F,
+) -> Result<Started, DecodeError>
+where
+    R: Request,
+    R::Response: Send,
+    F: Future<Output = R::Response> + Send + 'static,
+{
+    let request = call.decode::<R>()?;
+    let taken = take(&call, request);
+    call.reader = Reader::new(Bytes::new());
+    call.permit = MemoryPermit::default();
+    let call = Arc::new(call);
+    let running = handle(Arc::clone(&call), taken);
+    Ok(Started::Running(Box::pin(async move {
+        let response = running.await;
+        call.answer::<R>(&response)
+    })))
+}
+
 fn dispatch(key: ApiKey, call: Call) -> Result<Started, DecodeError> {
     match key {
         ApiKey::Produce => produce::start(call),
@@ -252,8 +276,8 @@ fn dispatch(key: ApiKey, call: Call) -> Result<Started, DecodeError> {
         ApiKey::DescribeProducers => now(call, producers::describe),
         ApiKey::DescribeQuorum => now(call, describe_quorum::handle),
         ApiKey::FindCoordinator => later(call, groups::find_coordinator),
-        ApiKey::JoinGroup => later(call, groups::join),
-        ApiKey::SyncGroup => later(call, groups::sync),
+        ApiKey::JoinGroup => detached(call, groups::take_join, groups::join),
+        ApiKey::SyncGroup => detached(call, groups::take_sync, groups::sync),
         ApiKey::Heartbeat => later(call, groups::heartbeat),
         ApiKey::LeaveGroup => later(call, groups::leave),
         ApiKey::OffsetCommit => later(call, group_offsets::commit),

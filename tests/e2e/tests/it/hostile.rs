@@ -8,7 +8,8 @@ use chronik_e2e::broker::Broker;
 use chronik_e2e::raw::{self, Connection, assert_code, assert_none};
 use chronik_e2e::seed::Random;
 use chronik_e2e::{batch, clients, process, wait};
-use chronik_wire::messages::{FetchRequest, MetadataRequest, ProduceRequest};
+use chronik_wire::messages::join_group_request::JoinGroupRequestProtocol;
+use chronik_wire::messages::{FetchRequest, FindCoordinatorRequest, JoinGroupRequest, MetadataRequest, ProduceRequest};
 use chronik_wire::{ApiKey, ErrorCode};
 
 use crate::walk::{fetch_by_name, produce_by_name, produce_records};
@@ -202,6 +203,47 @@ fn large_requests_that_are_never_complete_stay_within_the_memory_budget() {
     drop(streams);
     let mut bystander = Bystander::on(&broker);
     bystander.is_served();
+}
+
+#[test]
+fn joins_that_wait_for_others_leave_the_request_memory_to_who_has_work() {
+    let budget = 32 * MIB;
+    let broker = Broker::fresh_with(|setup| {
+        setup
+            .set("queued.max.request.bytes", &budget.to_string())
+            .set("socket.request.max.bytes", &(16 * MIB).to_string())
+            .set("group.initial.rebalance.delay.ms", "300000")
+    });
+    clients::create_topic(broker.bootstrap(), "honest", 1, &[]);
+    let mut honest = Connection::open(broker.bootstrap());
+    let found = honest.ask(0, &FindCoordinatorRequest { key: "any".to_owned(), ..Default::default() });
+    assert_none(found.error_code, "the coordinator");
+    let join = |group: usize, protocols: usize, bytes: usize| JoinGroupRequest {
+        group_id: format!("group-{group}"),
+        session_timeout_ms: 300_000,
+        rebalance_timeout_ms: 300_000,
+        protocol_type: "consumer".to_owned(),
+        protocols: (0..protocols)
+            .map(|number| JoinGroupRequestProtocol { name: format!("p{number}"), metadata: vec![0; bytes].into() })
+            .collect(),
+        ..Default::default()
+    };
+    // More than the budget, from clients that wait for others to join.
+    let waiting: Vec<Connection> = (0..12)
+        .map(|group| {
+            let mut connection = Connection::open(broker.bootstrap());
+            connection.request(3, &join(group, 4, 950_000));
+            connection
+        })
+        .collect();
+    let produced = honest.ask(9, &produce_by_name("honest", 0, 1, &[&[7; 900_000]]));
+    assert_none(produced.responses[0].partition_responses[0].error_code, "the honest producer");
+    // More than a group could ever store is not kept at all.
+    for (protocols, bytes) in [(1, 1_000_000), (5, 900_000)] {
+        let refused = honest.ask(3, &join(100, protocols, bytes));
+        assert_code(refused.error_code, ErrorCode::InvalidRequest, "a join of too many bytes");
+    }
+    drop(waiting);
 }
 
 #[test]
