@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 const EVICTION_MIN: Duration = Duration::from_secs(120);
 /// Partitions that one session remembers at most. A client that fetches more is served without a session.
 const PARTITIONS_MAX: usize = 100_000;
+/// What all sessions together may take; names are counted, because a client may send any.
+const BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The epoch that asks for a new session.
 const EPOCH_INITIAL: i32 = 0;
 /// The epoch that ends a session or wants none.
@@ -74,7 +76,15 @@ struct Session {
 #[derive(Debug)]
 pub(crate) struct FetchSessions {
     slots_max: usize,
-    sessions: Mutex<HashMap<i32, Session>>,
+    bytes_max: usize,
+    sessions: Mutex<Sessions>,
+}
+
+/// Sessions by id, and `bytes`, the sum of what they take.
+#[derive(Debug, Default)]
+struct Sessions {
+    by_id: HashMap<i32, Session>,
+    bytes: usize,
 }
 
 /// How a fetch takes part in a session.
@@ -99,11 +109,11 @@ impl Participation {
 
 impl FetchSessions {
     pub(crate) fn new(slots_max: usize) -> Self {
-        Self { slots_max, sessions: Mutex::default() }
+        Self { slots_max, bytes_max: BYTES_MAX, sessions: Mutex::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.sessions.lock().len()
+        self.sessions.lock().by_id.len()
     }
 
     /// What a request wants, in the order in which it is to be served.
@@ -117,7 +127,7 @@ impl FetchSessions {
         let mut sessions = self.sessions.lock();
         if epoch == EPOCH_FINAL || epoch == EPOCH_INITIAL {
             if session_id != 0 {
-                sessions.remove(&session_id);
+                sessions.remove(session_id);
             }
             let wanted = wanted(&request, by_id);
             if epoch == EPOCH_FINAL || wanted.is_empty() {
@@ -129,20 +139,23 @@ impl FetchSessions {
             };
             return Ok((participation, wanted));
         }
-        let session = sessions.get_mut(&session_id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
+        let sessions = &mut *sessions;
+        let session = sessions.by_id.get_mut(&session_id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
         if session.epoch != epoch {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
         }
         if session.by_id != by_id {
             return Err(ErrorCode::FetchSessionTopicIdError);
         }
+        let before = session.bytes();
         session.update(&request);
-        if session.partitions.len() > PARTITIONS_MAX {
-            sessions.remove(&session_id);
+        sessions.bytes = sessions.bytes - before + session.bytes();
+        if session.partitions.len() > PARTITIONS_MAX || sessions.bytes > self.bytes_max {
+            sessions.remove(session_id);
             return Err(ErrorCode::FetchSessionIdNotFound);
         }
         if session.partitions.is_empty() {
-            sessions.remove(&session_id);
+            sessions.remove(session_id);
             return Ok((Participation::None, Vec::new()));
         }
         session.epoch = if epoch == i32::MAX { 1 } else { epoch + 1 };
@@ -156,7 +169,7 @@ impl FetchSessions {
         let incremental = matches!(participation, Participation::Continued(_));
         let mut named = vec![!incremental; sayings.len()];
         let mut sessions = self.sessions.lock();
-        let Some(session) = sessions.get_mut(&participation.session_id()) else {
+        let Some(session) = sessions.by_id.get_mut(&participation.session_id()) else {
             return vec![true; sayings.len()];
         };
         let mut with_records = false;
@@ -179,35 +192,51 @@ impl FetchSessions {
         named
     }
 
-    fn insert(
-        &self,
-        sessions: &mut HashMap<i32, Session>,
-        wanted: &[Wanted],
-        by_id: bool,
-        now: Instant,
-    ) -> Option<i32> {
+    /// Begins a session, unless there is no room for one. Sessions unused for long make room.
+    fn insert(&self, sessions: &mut Sessions, wanted: &[Wanted], by_id: bool, now: Instant) -> Option<i32> {
         if wanted.len() > PARTITIONS_MAX {
             return None;
         }
-        if sessions.len() >= self.slots_max {
-            let oldest = sessions.iter().min_by_key(|(_, session)| session.last_used).map(|(id, s)| (*id, s.last_used));
-            match oldest {
-                Some((id, last_used)) if now.saturating_since(last_used) >= EVICTION_MIN => drop(sessions.remove(&id)),
-                _ => return None,
+        let partitions = wanted.iter().map(|wanted| Remembered { wanted: wanted.clone(), said: None }).collect();
+        let session = Session { epoch: 1, by_id, partitions, last_used: now };
+        let bytes = session.bytes();
+        while sessions.by_id.len() >= self.slots_max || sessions.bytes + bytes > self.bytes_max {
+            let (id, last_used) =
+                sessions.by_id.iter().map(|(id, session)| (*id, session.last_used)).min_by_key(|(_, used)| *used)?;
+            if now.saturating_since(last_used) < EVICTION_MIN {
+                return None;
             }
+            sessions.remove(id);
         }
         let mut id = 0;
-        while id == 0 || sessions.contains_key(&id) {
+        while id == 0 || sessions.by_id.contains_key(&id) {
             // Ids are not secret, they only must not be met by a client's stale one.
-            id = i32::try_from(RandomState::new().hash_one(sessions.len()) >> 33).unwrap_or(0);
+            id = i32::try_from(RandomState::new().hash_one(sessions.by_id.len()) >> 33).unwrap_or(0);
         }
-        let partitions = wanted.iter().map(|wanted| Remembered { wanted: wanted.clone(), said: None }).collect();
-        sessions.insert(id, Session { epoch: 1, by_id, partitions, last_used: now });
+        sessions.bytes += bytes;
+        sessions.by_id.insert(id, session);
         Some(id)
     }
 }
 
+impl Sessions {
+    fn remove(&mut self, id: i32) {
+        if let Some(session) = self.by_id.remove(&id) {
+            self.bytes -= session.bytes();
+        }
+    }
+}
+
 impl Session {
+    /// What it takes, nearly: the name of a topic is counted with each of its partitions.
+    fn bytes(&self) -> usize {
+        let name = |remembered: &Remembered| match &remembered.wanted.topic {
+            TopicKey::Id(_) => 0,
+            TopicKey::Name(name) => name.len(),
+        };
+        self.partitions.iter().map(|remembered| size_of::<Remembered>() + name(remembered)).sum()
+    }
+
     fn update(&mut self, request: &FetchRequest) {
         if !request.topics.is_empty() {
             let mut at: HashMap<(TopicKey, i32), usize> = self
@@ -321,6 +350,37 @@ mod tests {
         let all: Vec<(i32, i64)> = (0..).map(|partition| (partition, 0)).take(PARTITIONS_MAX + 1).collect();
         let (participation, wanted) = sessions.begin(request(0, 0, &all), false, Instant::ORIGIN).unwrap();
         assert_eq!((participation, wanted.len()), (Participation::None, PARTITIONS_MAX + 1));
+    }
+
+    #[test]
+    fn all_sessions_together_take_a_bounded_number_of_bytes() {
+        let each = size_of::<Remembered>() + 1;
+        let sessions = FetchSessions { bytes_max: 10 * each, ..FetchSessions::new(100) };
+        let at = |seconds| Instant::ORIGIN + Duration::from_secs(seconds);
+        let four = [(0, 0), (1, 0), (2, 0), (3, 0)];
+        let remembered = || {
+            let held = sessions.sessions.lock();
+            assert_eq!(held.bytes, held.by_id.values().map(Session::bytes).sum::<usize>());
+            held.bytes / each
+        };
+        let first = begun(&sessions, &four);
+        let second = begun(&sessions, &four);
+        let (third, wanted) = sessions.begin(request(0, 0, &four), false, at(60)).unwrap();
+        assert_eq!((third, wanted.len(), remembered()), (Participation::None, 4, 8));
+        // One that grows too much ends, and its client begins anew.
+        let grown = sessions.begin(request(first, 1, &[(4, 0), (5, 0), (6, 0)]), false, at(60));
+        assert_eq!((grown.unwrap_err(), remembered()), (ErrorCode::FetchSessionIdNotFound, 4));
+        let (again, _) = sessions.begin(request(0, 0, &four), false, at(61)).unwrap();
+        assert!(matches!(again, Participation::Begun(_)));
+        // The one unused for long makes room, and a name takes room, too.
+        let mut long = request(0, 0, &[(0, 0)]);
+        long.topics[0].topic = "t".repeat(7 * each);
+        let (none, _) = sessions.begin(long, false, at(119)).unwrap();
+        assert_eq!((none, remembered()), (Participation::None, 8));
+        let (late, _) = sessions.begin(request(0, 0, &four), false, at(121)).unwrap();
+        assert!(matches!(late, Participation::Begun(_)));
+        let gone = sessions.begin(request(second, 1, &[]), false, at(121));
+        assert_eq!((gone.unwrap_err(), remembered()), (ErrorCode::FetchSessionIdNotFound, 8));
     }
 
     #[test]
