@@ -13,8 +13,9 @@ use parking_lot::Mutex;
 
 /// A full cache gives up sessions unused for this long (`min.incremental.fetch.session.eviction.ms`).
 const EVICTION_MIN: Duration = Duration::from_secs(120);
-/// Partitions that one session remembers at most. A client that fetches more is served without a session.
-const PARTITIONS_MAX: usize = 100_000;
+/// Partitions that one session remembers at most. A client that fetches more is served without a session, and at once: what
+/// a waiting fetch wants is memory that nothing else bounds.
+pub(crate) const PARTITIONS_MAX: usize = 100_000;
 /// What all sessions together may take; names are counted, because a client may send any.
 const BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The epoch that asks for a new session.

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::{Answer, Call, Started};
 use crate::error_code;
-use crate::fetch_session::{Participation, Saying, TopicKey, Wanted};
+use crate::fetch_session::{PARTITIONS_MAX, Participation, Saying, TopicKey, Wanted};
 use crate::replica::{Partition, Registration, Waiter};
 
 /// Replica id of a consumer.
@@ -77,7 +77,7 @@ pub(super) fn start(mut call: Call) -> Result<Started, DecodeError> {
     let partitions = wanted.iter().map(|wanted| lookup(&call, wanted, replica_id)).collect();
     let fetch = Fetch { call, participation, wanted, partitions, bounds, min_bytes };
     let found = fetch.read();
-    if max_wait.is_zero() || fetch.is_enough(&found) {
+    if max_wait.is_zero() || fetch.wanted.len() > PARTITIONS_MAX || fetch.is_enough(&found) {
         return Ok(Started::Done(fetch.respond(found)));
     }
     let deadline = Instant::now() + max_wait;

@@ -262,6 +262,18 @@ fn clients_that_go_away_while_their_fetch_waits_are_forgotten() {
 }
 
 #[test]
+fn a_fetch_of_more_partitions_than_anybody_has_does_not_wait() {
+    let broker = Broker::fresh();
+    clients::create_topic(broker.bootstrap(), "one", 1, &[]);
+    let mut connection = Connection::open(broker.bootstrap());
+    let mut fetch = FetchRequest { max_wait_ms: 3_600_000, ..fetch_by_name("one", 0, 0) };
+    let partition = fetch.topics[0].partitions[0].clone();
+    fetch.topics[0].partitions = vec![partition; 100_001];
+    let fetched = connection.ask(12, &fetch);
+    assert_eq!((fetched.session_id, fetched.responses[0].partitions.len()), (0, 100_001));
+}
+
+#[test]
 fn running_out_of_descriptors_is_survived() {
     process::raise_descriptor_limit(4_096);
     let mut broker = Broker::fresh_with(|setup| setup.under(&["prlimit", "--nofile=256:256"]));
