@@ -155,8 +155,8 @@ impl CoordinatorHost {
         self.shards.load().iter().flatten().map(|shard| look(&shard.state.lock().shard)).collect()
     }
 
-    /// Forgets the offsets of deleted topics.
-    pub(crate) fn topics_deleted(&self, topics: &[String]) {
+    /// Forgets the offsets of deleted topics, once the image has shown them gone.
+    pub(crate) fn topics_deleted(&self, topics: &[(String, TopicId)]) {
         for shard in self.shards.load().iter().flatten() {
             shard.run(|shard, now, effects| shard.on_topics_deleted(now, topics, effects));
         }

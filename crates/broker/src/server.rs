@@ -8,7 +8,7 @@ use std::time::Duration;
 use chronik_coordinator::{Config as GroupConfig, Effect, GroupError, GroupShard, Now, ReplyToken, Response};
 use chronik_metadata::config::BrokerSettings;
 use chronik_metadata::{Command, ControllerClient, ControllerError, Image, NewTopic, Outcome, TopicRef};
-use chronik_model::NodeId;
+use chronik_model::{NodeId, TopicId};
 use chronik_net::{FrameLimits, Listener, MemoryBudget};
 use chronik_wire::ErrorCode;
 use tokio::sync::Mutex;
@@ -224,8 +224,9 @@ impl Broker {
             let outcome = broker.controller.submit(Command::DeleteTopics { topics }).await?;
             if let Outcome::TopicsDeleted(deleted) = &outcome {
                 let gone = deleted.iter().filter(|topic| topic.result.is_ok());
-                let gone: Vec<String> = gone.filter_map(|topic| topic.name.clone()).collect();
-                if gone.iter().any(|topic| topic == OFFSETS_TOPIC) {
+                let gone: Vec<(String, TopicId)> =
+                    gone.filter_map(|topic| Some((topic.name.clone()?, topic.id))).collect();
+                if gone.iter().any(|(topic, _)| topic == OFFSETS_TOPIC) {
                     broker.groups.give_up();
                 }
                 if !gone.is_empty() {

@@ -74,22 +74,35 @@ pub(super) async fn commit(call: Arc<Call>, request: OffsetCommitRequest) -> Off
         }
         answer.push(row);
     }
-    let (rows, topics): (Vec<usize>, Vec<OffsetCommitTopic>) = topics.into_iter().unzip();
     if topics.is_empty() && !answer.is_empty() {
         return OffsetCommitResponse { topics: answer, ..Default::default() };
     }
-    let commit = message::OffsetCommitRequest {
+    let mut commit = message::OffsetCommitRequest {
         group_id: request.group_id.clone(),
         generation: request.generation_id_or_member_epoch,
         member_id: request.member_id,
         instance_id: request.group_instance_id,
         retention: u64::try_from(request.retention_time_ms).ok().map(std::time::Duration::from_millis),
         group_id_not_found_supported: version >= 9,
-        topics,
+        topics: Vec::new(),
     };
+    let mut rows = Vec::with_capacity(topics.len());
     let committed = call
         .broker
-        .group_call(&request.group_id, |shard, now, token, effects| shard.commit_offsets(now, commit, token, effects))
+        .group_call(&request.group_id, |shard, now, token, effects| {
+            // Looked at while the group's shard is held: the offsets of a topic that goes later will be told to it.
+            let image = call.broker.image();
+            for (row, topic) in topics {
+                if is_there(&image, &topic) {
+                    rows.push(row);
+                    commit.topics.push(topic);
+                } else if let Some(row) = answer.get_mut(row) {
+                    let accepted = row.partitions.iter_mut().filter(|partition| partition.error_code == 0);
+                    accepted.for_each(|partition| partition.error_code = ErrorCode::UnknownTopicOrPartition.code());
+                }
+            }
+            shard.commit_offsets(now, commit, token, effects);
+        })
         .await;
     match committed {
         Ok(Response::OffsetCommit(response)) => {
@@ -110,6 +123,11 @@ pub(super) async fn commit(call: Arc<Call>, request: OffsetCommitRequest) -> Off
         }
     }
     OffsetCommitResponse { topics: answer, ..Default::default() }
+}
+
+/// Whether the topic that a commit means is the one that has its name.
+fn is_there(image: &Image, topic: &OffsetCommitTopic) -> bool {
+    image.topic(&topic.name).is_some_and(|known| known.id == topic.topic_id)
 }
 
 pub(super) async fn fetch(call: Arc<Call>, request: OffsetFetchRequest) -> OffsetFetchResponse {
@@ -302,4 +320,30 @@ pub(super) async fn delete(call: Arc<Call>, request: OffsetDeleteRequest) -> Off
         }
     }
     OffsetDeleteResponse { topics: rows, ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chronik_metadata::Record;
+
+    use super::*;
+
+    #[test]
+    fn a_commit_for_a_topic_that_went_is_not_one_for_its_successor() {
+        let id = |byte| TopicId(Uuid::from_bytes([byte; 16]));
+        let created = |byte| Record::TopicCreated {
+            id: id(byte),
+            name: "t".into(),
+            partitions: Vec::new(),
+            configs: BTreeMap::new(),
+        };
+        let commit = OffsetCommitTopic { name: "t".to_owned(), topic_id: id(1), partitions: Vec::new() };
+        let there = Image::default().apply(&created(1)).unwrap();
+        assert!(is_there(&there, &commit));
+        let gone = there.apply(&Record::TopicRemoved { id: id(1) }).unwrap();
+        assert!(!is_there(&gone, &commit));
+        assert!(!is_there(&gone.apply(&created(2)).unwrap(), &commit));
+    }
 }

@@ -46,8 +46,8 @@ impl Offsets {
     }
 
     /// The partitions of a topic that have an offset.
-    pub(crate) fn of_topic(&self, topic: &str) -> impl Iterator<Item = i32> {
-        self.topics.get(topic).into_iter().flat_map(|partitions| partitions.keys().copied())
+    pub(crate) fn of_topic(&self, topic: &str) -> impl Iterator<Item = (i32, &OffsetCommitValue)> {
+        self.topics.get(topic).into_iter().flatten().map(|(partition, value)| (*partition, value))
     }
 
     pub(crate) fn fetch(&self, topic: OffsetFetchTopic) -> FetchedTopic {

@@ -238,20 +238,27 @@ impl GroupShard {
         turn.reply_after(token, Response::OffsetDelete(response), group.classic.last_append);
     }
 
-    /// The topics are gone: so are the offsets committed for them.
-    pub fn on_topics_deleted<S: AsRef<str>>(&mut self, now: Now, topics: &[S], effects: &mut Vec<Effect>) {
+    /// The topics are gone, named with their ids: so are the offsets committed for them. Those of a topic that was made again
+    /// under the same name stay; a commit that noted no id is the deleted topic's.
+    pub fn on_topics_deleted<S: AsRef<str>>(
+        &mut self,
+        now: Now,
+        topics: &[(S, chronik_model::TopicId)],
+        effects: &mut Vec<Effect>,
+    ) {
         if self.refusal().is_some() {
             return;
         }
-        let topics: BTreeSet<&str> = topics.iter().map(AsRef::as_ref).collect();
         let (groups, mut turn) = split!(self, now, effects);
         for group in groups.values_mut() {
-            let mut deleted = Vec::new();
-            for topic in &topics {
-                deleted.extend(group.offsets.of_topic(topic).map(|partition| ((*topic).to_owned(), partition)));
+            let mut deleted = BTreeSet::new();
+            for (topic, id) in topics {
+                let of_it = group.offsets.of_topic(topic.as_ref());
+                let of_it = of_it.filter(|(_, value)| value.topic_id.is_zero() || value.topic_id == *id);
+                deleted.extend(of_it.map(|(partition, _)| (topic.as_ref().to_owned(), partition)));
             }
             turn.counters.offsets_deleted += deleted.len() as u64;
-            remove_offsets(&mut turn, group, deleted);
+            remove_offsets(&mut turn, group, deleted.into_iter().collect());
         }
     }
 

@@ -9,7 +9,7 @@ use chronik_coordinator::message::*;
 use chronik_coordinator::{
     AppendToken, Config, CoordinatorRecord, Effect, GroupError, GroupShard, GroupState, Now, ReplyToken,
 };
-use chronik_model::{Instant, Timestamp};
+use chronik_model::{Instant, Timestamp, TopicId};
 use proptest::prelude::*;
 
 use crate::scene::{EPOCH_MS, commit_request, ids, subscription};
@@ -271,7 +271,9 @@ impl World {
                 self.ask(|shard, now, token, effects| shard.delete_offsets(now, request, token, effects));
             }
             Step::TopicDeleted { topic } => {
-                self.run(|shard, now, effects| shard.on_topics_deleted(now, &[format!("t{topic}")], effects));
+                self.run(|shard, now, effects| {
+                    shard.on_topics_deleted(now, &[(format!("t{topic}"), TopicId::ZERO)], effects)
+                });
             }
             Step::Wait { ms } => self.wait(Duration::from_millis(ms)),
             Step::Commits => {

@@ -300,6 +300,32 @@ fn offsets_go_with_their_topic() {
 }
 
 #[test]
+fn offsets_of_a_topic_made_again_outlive_the_late_word_of_its_deletion() {
+    let mut scene = Scene::new(config());
+    let id = |byte| TopicId(Uuid::from_bytes([byte; 16]));
+    let commit = |group: &str, byte: u8| {
+        let mut request = commit_request(group, "t", &[(0, 5)]);
+        request.topics[0].topic_id = id(byte);
+        request
+    };
+    scene.commit_with("simple", commit("late", 1));
+    scene.commit_with("simple", commit("again", 2));
+    scene.take();
+    scene.delete_topics_with(&[("t", id(1))]);
+    scene.fetch("late", None);
+    scene.fetch("again", None);
+    expect![[r#"
+        @0 topics ["t"] are deleted
+            append 3: offset of t-0 in late is gone
+        @0 fetch late
+          admin <- fetch:
+        @0 fetch again
+          admin <- fetch: t-0=5@5
+    "#]]
+    .assert_eq(&scene.take());
+}
+
+#[test]
 fn offsets_of_topics_that_went_while_nobody_told_are_forgotten() {
     let mut scene = Scene::new(config());
     let id = |byte| TopicId(Uuid::from_bytes([byte; 16]));

@@ -224,7 +224,13 @@ impl Scene {
     }
 
     pub(crate) fn delete_topics(&mut self, topics: &[&str]) {
-        self.say(&format!("topics {topics:?} are deleted"));
+        let topics: Vec<_> = topics.iter().map(|topic| (*topic, TopicId::ZERO)).collect();
+        self.delete_topics_with(&topics);
+    }
+
+    pub(crate) fn delete_topics_with(&mut self, topics: &[(&str, TopicId)]) {
+        let names: Vec<_> = topics.iter().map(|(topic, _)| topic).collect();
+        self.say(&format!("topics {names:?} are deleted"));
         let (now, mut effects) = (self.now(), Vec::new());
         self.shard.on_topics_deleted(now, topics, &mut effects);
         self.carry_out(effects);

@@ -14,7 +14,7 @@ use chronik_coordinator::message::*;
 use chronik_coordinator::{
     AppendToken, Config, CoordinatorRecord, Effect, GroupError, GroupShard, GroupState, Now, ReplyToken,
 };
-use chronik_model::{Instant, Timestamp, Uuid};
+use chronik_model::{Instant, Timestamp, TopicId, Uuid};
 
 use crate::scene::{EPOCH_MS, commit_request, protocol, subscription};
 
@@ -355,7 +355,7 @@ impl World {
                 self.with_shard(|shard, now, effects| shard.delete_offsets(now, request, token, effects));
             }
             15 => {
-                let topics = [format!("t{}", self.rng.below(4))];
+                let topics = [(format!("t{}", self.rng.below(4)), TopicId::ZERO)];
                 self.with_shard(|shard, now, effects| shard.on_topics_deleted(now, &topics, effects));
             }
             16 => {
