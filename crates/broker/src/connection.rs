@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use chronik_net::{ConnectionPermit, Frame, FrameReader, Part, ReadFrameError, TcpStream, write_parts};
+use chronik_net::{ConnectionPermit, Frame, FrameReader, Part, ReadFrameError, TcpStream, WriteError, write_parts};
 
 use crate::api::{self, Answer, Later};
 use crate::server::Broker;
@@ -119,8 +119,14 @@ impl Connection<'_> {
             }
         }
         self.broker.metrics.bytes_sent(&parts);
-        write_parts(self.stream, &mut parts, self.broker.settings().connections_max_idle).await?;
-        Ok(true)
+        match write_parts(self.stream, &mut parts, self.broker.settings().connections_max_idle).await {
+            Ok(()) => Ok(true),
+            Err(WriteError::Peer(error)) => Err(error.into()),
+            Err(WriteError::File { file, position, source }) => {
+                tracing::error!(peer = %self.peer.address, file, position, error = %source, "records cannot be read while they are sent");
+                Ok(false)
+            }
+        }
     }
 }
 

@@ -17,5 +17,5 @@ pub use budget::{MemoryBudget, MemoryPermit};
 pub use dial::dial;
 pub use frame_reader::{Frame, FrameLimits, FrameReader, ReadFrameError};
 pub use listener::{Accepted, ConnectionLimits, ConnectionPermit, Listener, SocketOptions};
-pub use part_writer::{FileSlice, Part, SendFile, write_parts};
+pub use part_writer::{FileSlice, Part, SendFile, WriteError, write_parts};
 pub use tokio::net::TcpStream;

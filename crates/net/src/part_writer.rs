@@ -26,6 +26,27 @@ const PAGE_IN_BYTES: usize = 128 * 1024;
 pub trait SendFile: Send + Sync {
     /// The file's descriptor, open for reading; `None` for a file that lives elsewhere, which cannot be sent.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// What an operator knows it by.
+    fn name(&self) -> String;
+}
+
+/// Why parts could not be written. Part of the frame may have left, so the connection cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The connection failed, or its peer does not read: nothing for an operator.
+    #[error(transparent)]
+    Peer(io::Error),
+    /// The file does not give what it should hold: a failing disk, or a file cut behind the broker's back.
+    #[error("{file} cannot be read at position {position}")]
+    File {
+        /// [`SendFile::name`].
+        file: String,
+        /// First byte of the range that failed, in the file.
+        position: u64,
+        /// The cause.
+        source: io::Error,
+    },
 }
 
 /// A range of a file that goes out with `sendfile`.
@@ -42,6 +63,10 @@ pub struct FileSlice {
 impl FileSlice {
     fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
         self.file.descriptor().ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "file without a descriptor"))
+    }
+
+    fn failed(&self, position: u64, source: io::Error) -> WriteError {
+        WriteError::File { file: self.file.name(), position, source }
     }
 }
 
@@ -77,7 +102,7 @@ impl Part {
 
 /// Writes all `parts` in order and leaves the vector empty. `stall_max` bounds the time without progress: a peer that
 /// does not read is given up then.
-pub async fn write_parts(stream: &TcpStream, parts: &mut Vec<Part>, stall_max: Duration) -> io::Result<()> {
+pub async fn write_parts(stream: &TcpStream, parts: &mut Vec<Part>, stall_max: Duration) -> Result<(), WriteError> {
     parts.retain(|part| !part.is_empty());
     let mut next = 0;
     while let Some(part) = parts.get(next) {
@@ -86,7 +111,7 @@ pub async fn write_parts(stream: &TcpStream, parts: &mut Vec<Part>, stall_max: D
                 let run = parts.iter().skip(next).take_while(|part| matches!(part, Part::Bytes(_))).count();
                 let more = parts.len() > next + run;
                 if let Some(bytes) = parts.get_mut(next..next + run) {
-                    write_bytes(stream, bytes, more, stall_max).await?;
+                    write_bytes(stream, bytes, more, stall_max).await.map_err(WriteError::Peer)?;
                 }
                 next += run;
             }
@@ -134,15 +159,16 @@ async fn write_bytes(stream: &TcpStream, parts: &mut [Part], more: bool, stall_m
     Ok(())
 }
 
-async fn send_file(stream: &TcpStream, slice: &FileSlice, stall_max: Duration) -> io::Result<()> {
+async fn send_file(stream: &TcpStream, slice: &FileSlice, stall_max: Duration) -> Result<(), WriteError> {
     let mut position = slice.position;
     let end = slice.position.saturating_add(slice.len as u64);
     let mut checked_to = position;
     while position < end {
         let step_end = end.min(position.saturating_add(STEP_BYTES as u64));
         if checked_to < step_end {
-            if !resident(slice.descriptor()?, position, step_end) {
-                page_in(slice, position, step_end).await?;
+            let descriptor = slice.descriptor().map_err(|error| slice.failed(position, error))?;
+            if !resident(descriptor, position, step_end) {
+                page_in(slice, position, step_end).await.map_err(|error| slice.failed(position, error))?;
             }
             checked_to = step_end;
         }
@@ -151,14 +177,22 @@ async fn send_file(stream: &TcpStream, slice: &FileSlice, stall_max: Duration) -
             let mut from = position;
             Ok(rustix::fs::sendfile(stream, slice.descriptor()?, Some(&mut from), count)?)
         })
-        .await?;
+        .await
+        .map_err(|error| if is_of_file(&error) { slice.failed(position, error) } else { WriteError::Peer(error) })?;
         if sent == 0 {
             // The frame announced these bytes, so the connection cannot be saved.
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "file is shorter than the range to send"));
+            let short = io::Error::new(io::ErrorKind::UnexpectedEof, "file is shorter than the range to send");
+            return Err(slice.failed(position, short));
         }
         position += sent as u64;
     }
     Ok(())
+}
+
+/// Whether a failed `sendfile` is the file's doing: a socket fails with none of these.
+fn is_of_file(error: &io::Error) -> bool {
+    let of_file = [Errno::IO, Errno::INVAL, Errno::NXIO, Errno::OVERFLOW, Errno::STALE, Errno::UCLEAN];
+    Errno::from_io_error(error).is_some_and(|errno| of_file.contains(&errno))
 }
 
 async fn progress(
@@ -222,6 +256,10 @@ mod tests {
         fn descriptor(&self) -> Option<BorrowedFd<'_>> {
             Some(self.as_fd())
         }
+
+        fn name(&self) -> String {
+            "a test's file".to_owned()
+        }
     }
 
     #[tokio::test]
@@ -251,14 +289,47 @@ mod tests {
         assert!(reading.await.unwrap() == expected);
     }
 
-    #[tokio::test]
-    async fn a_slice_beyond_the_file_is_an_error() {
+    async fn connected() -> (TcpStream, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let server = listener.accept().await.unwrap().0;
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        let mut parts = vec![Part::File(FileSlice { file, position: 0, len: 10 })];
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, client)
+    }
+
+    /// Where the file is to blame: the position and the cause.
+    async fn file_failure(file: std::fs::File, position: u64, len: usize) -> (u64, io::Error) {
+        let (server, _client) = connected().await;
+        let mut parts = vec![Part::File(FileSlice { file: Arc::new(file), position, len })];
+        match write_parts(&server, &mut parts, Duration::from_secs(5)).await.unwrap_err() {
+            WriteError::File { position, source, .. } => (position, source),
+            WriteError::Peer(error) => panic!("the peer is blamed: {error}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slice_beyond_the_file_is_the_files_error_where_it_ends() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 1000]).unwrap();
+        let (position, error) = file_failure(file, 100, 2000).await;
+        assert_eq!((position, error.kind()), (1000, io::ErrorKind::UnexpectedEof));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_is_to_blame_and_not_the_peer() {
+        // Nothing is mapped at its start, so that reading there fails.
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        assert_eq!(file_failure(memory, 4096, 10).await.0, 4096);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_gone_is_to_blame_and_not_the_file() {
+        let (server, client) = connected().await;
+        drop(client);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 1 << 20]).unwrap();
+        let file: Arc<dyn SendFile> = Arc::new(file);
+        let slice = Part::File(FileSlice { file, position: 0, len: 1 << 20 });
+        let mut parts = vec![slice; 64];
         let error = write_parts(&server, &mut parts, Duration::from_secs(5)).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(matches!(error, WriteError::Peer(_)), "{error}");
     }
 }

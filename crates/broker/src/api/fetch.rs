@@ -174,7 +174,8 @@ impl Fetch {
         };
         let mut slices = Vec::with_capacity(found.len());
         let mut previous: Option<&TopicKey> = None;
-        for ((wanted, found), _) in self.wanted.iter().zip(found).zip(named).filter(|(_, named)| *named) {
+        let partitions = self.wanted.iter().zip(&self.partitions);
+        for (((wanted, partition), found), _) in partitions.zip(found).zip(named).filter(|(_, named)| *named) {
             if previous != Some(&wanted.topic) {
                 previous = Some(&wanted.topic);
                 let topic = match &wanted.topic {
@@ -185,7 +186,8 @@ impl Fetch {
             }
             if let Some(topic) = response.topics.last_mut() {
                 topic.partitions.push(found.response);
-                slices.push(found.slice);
+                let read = partition.as_ref().ok().zip(found.slice);
+                slices.push(read.map(|(partition, slice)| (Arc::clone(partition), slice)));
             }
         }
         match response.encode(self.call.version()) {
@@ -263,26 +265,37 @@ fn read_partition(
 }
 
 /// A segment's file as the network sends from it.
-struct SegmentFile(Arc<dyn File>);
+struct SegmentFile {
+    partition: Arc<Partition>,
+    base_offset: Offset,
+    file: Arc<dyn File>,
+}
 
 impl SendFile for SegmentFile {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.0.as_fd()
+        self.file.as_fd()
+    }
+
+    fn name(&self) -> String {
+        format!("segment of {} with the batch at offset {}", self.partition.name(), self.base_offset)
     }
 }
 
 /// Puts file ranges into the holes of the encoded response.
-fn fill(parts: Vec<fetch_response::Part>, slices: &mut [Option<LogSlice>]) -> std::io::Result<Vec<Part>> {
+fn fill(
+    parts: Vec<fetch_response::Part>,
+    slices: &mut [Option<(Arc<Partition>, LogSlice)>],
+) -> std::io::Result<Vec<Part>> {
     let mut filled = Vec::with_capacity(parts.len());
     for part in parts {
         match part {
             fetch_response::Part::Bytes(bytes) => filled.push(Part::Bytes(bytes)),
             fetch_response::Part::Records { token, len } => {
-                let slice = slices.get_mut(token).and_then(Option::take).filter(|slice| slice.len == len);
-                let slice = slice.ok_or_else(|| std::io::Error::other("hole without records"))?;
+                let slice = slices.get_mut(token).and_then(Option::take).filter(|(_, slice)| slice.len == len);
+                let (partition, slice) = slice.ok_or_else(|| std::io::Error::other("hole without records"))?;
                 filled.push(if slice.file.as_fd().is_some() {
-                    let file = Arc::new(SegmentFile(slice.file));
-                    Part::File(FileSlice { file, position: slice.position, len })
+                    let file = SegmentFile { partition, base_offset: slice.base_offset, file: slice.file };
+                    Part::File(FileSlice { file: Arc::new(file), position: slice.position, len })
                 } else {
                     let mut bytes = vec![0; len];
                     slice.file.read_exact_at(&mut bytes, slice.position)?;
