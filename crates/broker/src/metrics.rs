@@ -94,9 +94,13 @@ impl Metrics {
             requests_malformed: counter(r, "chronik_network_requests_malformed", "Requests that could not be read"),
             received_bytes: bytes(r, "chronik_network_received", "Request bytes received"),
             sent_bytes: bytes(r, "chronik_network_sent", "Response bytes sent"),
-            appended_records: counter(r, "chronik_log_appended_records", "Records appended by producers"),
-            appended_bytes: bytes(r, "chronik_log_appended", "Record batch bytes appended by producers"),
-            appended_batches: counter(r, "chronik_log_appended_batches", "Record batches appended by producers"),
+            appended_records: counter(r, "chronik_log_appended_records", "Records appended by producers and groups"),
+            appended_bytes: bytes(r, "chronik_log_appended", "Record batch bytes appended by producers and groups"),
+            appended_batches: counter(
+                r,
+                "chronik_log_appended_batches",
+                "Record batches appended by producers and groups",
+            ),
             batches_refused: counter(r, "chronik_log_batches_refused", "Record batches that failed validation"),
             connections_closed_for_cause: counter(
                 r,
