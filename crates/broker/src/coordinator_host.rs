@@ -414,3 +414,6 @@ fn random_id() -> Uuid {
     }
     Uuid::from_random(bytes)
 }
+
+#[cfg(test)]
+mod tests;

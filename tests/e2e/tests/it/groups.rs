@@ -1,6 +1,7 @@
 //! Consumer groups: members share partitions, take over, come back, and continue where they committed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -281,6 +282,40 @@ fn groups_go_on_after_their_topic_was_deleted() {
     assert_eq!(committed_and_answered(broker.bootstrap(), "read", &groups).0.len(), 2);
 }
 
+/// A partition of the offsets topic that holds a group, and its segment.
+fn partition_with_groups(broker: &Broker) -> (i32, PathBuf) {
+    let segment = |partition: i32| {
+        broker.partition_folder("__consumer_offsets", partition).join(format!("wal_{partition}_0.log"))
+    };
+    let holds = |partition: &i32| std::fs::metadata(segment(*partition)).is_ok_and(|file| file.len() > 0);
+    let partition = (0..50).find(holds).expect("a partition that holds a group");
+    (partition, segment(partition))
+}
+
+#[test]
+fn a_partition_of_the_offsets_topic_that_is_missing_leaves_the_groups_of_the_others_where_they_were() {
+    let mut broker = Broker::fresh();
+    clients::create_topic(broker.bootstrap(), "read", 1, &[]);
+    produce(broker.bootstrap(), "read", 1, 3);
+    let groups: Vec<String> = (0..12).map(|number| format!("group-{number}")).collect();
+    assert_eq!(commit_each(broker.bootstrap(), "read", &groups).len(), groups.len());
+    assert!(broker.stop().success());
+    let (partition, _) = partition_with_groups(&broker);
+    let folder = broker.partition_folder("__consumer_offsets", partition);
+    let away = folder.with_extension("away");
+    std::fs::rename(&folder, &away).unwrap();
+    broker.start();
+    broker.expect_log("files are missing");
+    let (committed, answered) = committed_and_answered(broker.bootstrap(), "read", &groups);
+    assert_eq!(committed, answered, "no group is told another offset than the one it committed");
+    assert!(committed.len() < groups.len(), "the missing partition's groups are refused");
+    assert!(!committed.is_empty(), "the other partitions' groups go on");
+    assert!(broker.stop().success());
+    std::fs::rename(&away, &folder).unwrap();
+    broker.start();
+    assert_eq!(committed_and_answered(broker.bootstrap(), "read", &groups).0.len(), groups.len());
+}
+
 #[test]
 fn damage_in_one_partition_of_the_offsets_topic_leaves_the_groups_of_the_others_where_they_were() {
     let mut broker = Broker::fresh();
@@ -289,13 +324,7 @@ fn damage_in_one_partition_of_the_offsets_topic_leaves_the_groups_of_the_others_
     let groups: Vec<String> = (0..12).map(|number| format!("group-{number}")).collect();
     assert_eq!(commit_each(broker.bootstrap(), "read", &groups).len(), groups.len());
     assert!(broker.stop().success());
-    let partition = (0..50)
-        .find(|partition| {
-            let segment = broker.partition_folder("__consumer_offsets", *partition);
-            std::fs::metadata(segment.join(format!("wal_{partition}_0.log"))).is_ok_and(|file| file.len() > 0)
-        })
-        .expect("a partition that holds a group");
-    let segment = broker.partition_folder("__consumer_offsets", partition).join(format!("wal_{partition}_0.log"));
+    let (_, segment) = partition_with_groups(&broker);
     let sound = std::fs::read(&segment).unwrap();
     let mut flipped = sound.clone();
     let last = flipped.len() - 3;
