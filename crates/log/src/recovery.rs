@@ -21,7 +21,7 @@ use crate::leader_epoch::{self, History};
 use crate::log::{Log, Parts};
 use crate::producer_state::Producers;
 use crate::reader::{Hints, Mark, ReadError, Shared, View};
-use crate::scan::{RECORDS_PER_BYTE_MAX, Reason, Resync, SCAN_WINDOW_BYTES, Window, resync};
+use crate::scan::{Reason, Resync, SCAN_WINDOW_BYTES, Window, records_max, resync};
 use crate::segment::{
     DAMAGE_SUFFIX, DELETED_SUFFIX, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, parse_name, remove_if_there,
 };
@@ -670,8 +670,7 @@ impl Recovery {
 
 /// An offset that no record in so many bytes reaches.
 fn behind_all(offset: Offset, bytes: u64) -> Offset {
-    let records_max = i64::try_from(bytes.saturating_mul(RECORDS_PER_BYTE_MAX)).unwrap_or(i64::MAX);
-    Offset::new(offset.get().saturating_add(records_max))
+    Offset::new(offset.get().saturating_add_unsigned(records_max(bytes)))
 }
 
 /// The header of a batch whose checksum fits, whatever its offset and epoch say.

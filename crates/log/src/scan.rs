@@ -6,7 +6,7 @@
 use std::io;
 
 use chronik_model::{LeaderEpoch, Offset};
-use chronik_record::{BatchHeader, HEADER_BYTES};
+use chronik_record::{BatchHeader, HEADER_BYTES, RECORDS_PER_BYTE_MAX};
 
 use crate::fs::{File, read_full_at};
 
@@ -23,9 +23,6 @@ pub(crate) const HEADER_WINDOW_BYTES: usize = 4096;
 /// How many bytes the search after one damaged place checks against candidates' checksums before it gives up. The search
 /// reads every byte anyway; this bounds what bytes made to look like headers can cost.
 const RESYNC_CRC_BYTES_MAX: u64 = 1 << 30;
-/// How many records a byte of a batch stands for at the most. Uncompressed ones take seven bytes each; a compressed batch
-/// that claims more than zstd could expand, 128 KiB for four bytes, is refused when it is produced.
-pub(crate) const RECORDS_PER_BYTE_MAX: u64 = 4682;
 
 /// What is wrong with the bytes at a position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -248,7 +245,7 @@ impl Search {
     /// The header at a position if its offset is the one that follows, or can be reached with the records that the bytes
     /// between can stand for, and its leader epoch is not older.
     fn plausible(&self, window: &mut Window<'_>, position: u64) -> io::Result<Option<BatchHeader>> {
-        let records_max = position.saturating_sub(self.damaged).saturating_mul(RECORDS_PER_BYTE_MAX);
+        let records_max = records_max(position.saturating_sub(self.damaged));
         Ok(window.header_at(position)?.ok().filter(|header| {
             header.base_offset > self.expected
                 && (Some(header.base_offset) == self.next
@@ -256,6 +253,11 @@ impl Search {
                 && header.partition_leader_epoch >= self.leader_epoch
         }))
     }
+}
+
+/// More records than so many bytes of batches can stand for.
+pub(crate) fn records_max(bytes: u64) -> u64 {
+    bytes.saturating_mul(RECORDS_PER_BYTE_MAX)
 }
 
 /// The chained checksum of the batch heads below `limit`, which must be whole batches.

@@ -29,4 +29,6 @@ pub use header::{BatchHeader, HEADER_BYTES, HeaderError, MAGIC, PREFIX_BYTES, pr
 pub use lookup::{RecordPosition, first_at_or_after, max_timestamp};
 pub use record::{Field, Header, Headers, HeadersIter, Record};
 pub use records::{Records, RecordsError, records};
-pub use validate::{CompressionPolicy, InvalidBatch, InvalidKind, ProducePolicy, ProducedBatch, validate_produced};
+pub use validate::{
+    CompressionPolicy, InvalidBatch, InvalidKind, ProducePolicy, ProducedBatch, RECORDS_PER_BYTE_MAX, validate_produced,
+};

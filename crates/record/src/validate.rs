@@ -20,6 +20,13 @@ use crate::{BatchHeader, Caps, Compression, RecordsError, TimestampType, crc, re
 const HEAD_BYTES: usize = MAGIC_AT + 1;
 /// The least length field of any message format; one below it is no batch.
 const ANY_LENGTH_MIN: i32 = 14;
+/// A record's least bytes: length, attributes, both deltas, two null fields and no headers.
+const RECORD_BYTES_MIN: usize = 7;
+/// The most bytes that a codec makes of one: zstd's shortest block of four bytes stands for 128 KiB.
+const EXPANSION_MAX: usize = 128 * 1024 / 4;
+/// How many records a byte of a batch stands for at the most, rounded up; a batch that counts more is refused when it is
+/// produced, so whoever looks for batches among damaged bytes may rely on it.
+pub const RECORDS_PER_BYTE_MAX: u64 = EXPANSION_MAX.div_ceil(RECORD_BYTES_MIN) as u64;
 /// The first version of Produce that may carry zstd (KIP-110).
 const ZSTD_PRODUCE_VERSION: i16 = 7;
 
@@ -291,12 +298,12 @@ impl InvalidBatch {
 /// Decides over what a producer sent for one partition: exactly one batch, whole, undamaged and allowed by `policy`.
 /// `now` is the broker's time, for the limits on timestamps and for log append time.
 pub fn validate_produced(
-    records: Bytes,
+    mut records: Bytes,
     policy: &ProducePolicy,
     now: Timestamp,
 ) -> Result<ProducedBatch, InvalidBatch> {
     let header = frame(&records, policy.max_message_bytes)?;
-    let records = records.slice(..header.size_bytes().min(records.len()));
+    records.truncate(header.size_bytes());
     let computed = crc::compute(records.get(ATTRIBUTES_AT..).unwrap_or_default());
     if header.crc != computed {
         return Err(InvalidBatch::Crc { stored: header.crc, computed });
@@ -390,12 +397,8 @@ fn check_fields(header: &BatchHeader, policy: &ProducePolicy, now: Timestamp) ->
     Ok(codec)
 }
 
-/// More records than this cannot be in the batch: a count is no reason to take offsets that nothing stands for. A record
-/// has seven bytes at least, and no codec makes more of a byte than zstd, whose shortest block of four bytes stands for
-/// 128 KiB.
+/// More records than this cannot be in the batch: a count is no reason to take offsets that nothing stands for.
 fn records_max(header: &BatchHeader) -> i32 {
-    const RECORD_BYTES_MIN: usize = 7;
-    const EXPANSION_MAX: usize = 128 * 1024 / 4;
     let payload = header.size_bytes().saturating_sub(HEADER_BYTES);
     let expanded = match header.attributes.compression() {
         Some(Compression::None) => payload,
