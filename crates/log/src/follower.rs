@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use chronik_model::{LeaderEpoch, Offset, Timestamp};
 
+use crate::flush::Unsynced;
 use crate::fs::{Durability, File, OpenMode};
 use crate::leader_epoch::History;
-use crate::log::{AppendError, Log, LogError, ReplicateError};
+use crate::log::{AppendError, CutPoint, Log, LogError, ReplicateError};
 use crate::producer_state::Producers;
 use crate::reader::Mark;
 use crate::segment::{LOG_SUFFIX, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, remove_if_there};
@@ -110,7 +111,7 @@ impl Log {
         gone.map_err(|source| self.io_failed(dropped.path(LOG_SUFFIX), source))?;
         let unsealed = remove_if_there(before.fs(), &before.path(SUM_SUFFIX));
         unsealed.map_err(|source| self.io_failed(before.path(SUM_SUFFIX), source))?;
-        self.pending.add(crate::flush::Unsynced::Dir(self.shared.place.dir.clone()));
+        self.pending.add(Unsynced::Dir(self.shared.place.dir.clone()));
         self.active = before;
         self.active_file = None;
         self.active_began = None;
@@ -130,18 +131,11 @@ impl Log {
     /// before the cut. Returns what will be the log end.
     pub fn prepare_cut(&mut self, to: Offset) -> Result<Offset, LogError> {
         self.online().map_err(LogError::Offline)?;
-        let (first, log_end, segment) = {
-            let view = self.shared.view.read();
-            let segment = view.segments.get(view.segment_at(to)).map(Arc::clone);
-            (view.first_segment(), view.log_end, segment.unwrap_or_else(|| Arc::clone(&self.active)))
-        };
+        let (first, log_end) = (self.first_segment(), self.log_end());
         if to < first || to > log_end {
             return Err(LogError::OffsetOutOfRange { offset: to, from: first, to: log_end });
         }
-        let (position, end) = match segment.find(to, segment.size())? {
-            Some(found) => (found.position, found.header.base_offset),
-            None => (segment.size(), to),
-        };
+        let CutPoint { segment, position, end } = self.cut_point(to)?;
         self.cut_prepared = true;
         // A flush that is under way was cut for a log that will not be.
         self.truncations += 1;
@@ -217,7 +211,7 @@ impl Log {
         self.recent_ends.clear();
         self.durable = Mark { offset: base, segment: base, position: 0 };
         self.durable_heads_sum = 0;
-        self.pending.add(crate::flush::Unsynced::Dir(place.dir.clone()));
+        self.pending.add(Unsynced::Dir(place.dir.clone()));
         {
             let mut view = self.shared.view.write();
             view.segments = vec![Arc::clone(&self.active)];

@@ -219,6 +219,14 @@ pub struct Log {
     failed: Option<Arc<str>>,
 }
 
+/// A batch boundary at which the log may come to end.
+pub(crate) struct CutPoint {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) position: u64,
+    /// The log end there, exclusive.
+    pub(crate) end: Offset,
+}
+
 /// What recovery hands to [`Log::assemble`].
 pub(crate) struct Parts {
     pub(crate) shared: Arc<Shared>,
@@ -887,18 +895,11 @@ impl Log {
         if offset < high_watermark.max(log_start) {
             return Err(LogError::OffsetOutOfRange { offset, from: high_watermark.max(log_start), to: log_end });
         }
-        let (number, segment) = {
-            let view = self.shared.view.read();
-            let number = view.segment_at(offset);
-            (number, view.segments.get(number).cloned().unwrap_or_else(|| Arc::clone(&self.active)))
-        };
-        let (position, end) = match segment.find(offset, segment.size())? {
-            Some(found) => (found.position, found.header.base_offset),
-            None => (segment.size(), offset),
-        };
+        let CutPoint { segment, position, end } = self.cut_point(offset)?;
         let removed = {
             let mut view = self.shared.view.write();
-            let removed = view.segments.split_off(number + 1);
+            let kept = view.segment_at(segment.base_offset) + 1;
+            let removed = view.segments.split_off(kept);
             view.log_end = end;
             view.epochs.truncate_from_end(end);
             segment.set_size(position);
@@ -922,6 +923,20 @@ impl Log {
         self.write_epochs(&epochs, Durability::Visible).map_err(|(file, source)| self.change_failed(file, source))?;
         self.reload_producers(end)?;
         Ok(end)
+    }
+
+    /// Where the log is cut to end at `offset`, or at the beginning of the batch that holds it.
+    pub(crate) fn cut_point(&self, offset: Offset) -> Result<CutPoint, ReadError> {
+        let segment = {
+            let view = self.shared.view.read();
+            let segment = view.segments.get(view.segment_at(offset)).map(Arc::clone);
+            segment.unwrap_or_else(|| Arc::clone(&self.active))
+        };
+        let (position, end) = match segment.find(offset, segment.size())? {
+            Some(found) => (found.position, found.header.base_offset),
+            None => (segment.size(), offset),
+        };
+        Ok(CutPoint { segment, position, end })
     }
 
     fn cut_files(&mut self, segment: &Segment, position: u64, end: Offset, removed: &[Arc<Segment>]) -> io::Result<()> {

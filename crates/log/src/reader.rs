@@ -264,7 +264,7 @@ impl LogReader {
         min_one_batch: bool,
     ) -> Result<LogSlice, ReadError> {
         loop {
-            let (mut part, end, log_start) = {
+            let (part, end, log_start) = {
                 let view = self.shared.view.read();
                 view.check_readable(from)?;
                 let end = view.bound(bound);
@@ -273,17 +273,8 @@ impl LogReader {
             if from >= end {
                 return Ok(LogSlice::nothing(from));
             }
-            let outcome = loop {
-                let Some(current) = part else { break Ok(None) };
-                let slice = self.read_part(&current, from, end, max_bytes, min_one_batch);
-                match current.next_base.filter(|next| *next < end) {
-                    Some(next) if matches!(slice, Ok(None)) => part = self.shared.view.read().part_from(next, end),
-                    _ => break slice,
-                }
-            };
-            let outcome = outcome.map(|found| found.map(|found| found.0));
-            match outcome {
-                Ok(slice) => return Ok(slice.unwrap_or_else(|| LogSlice::nothing(from))),
+            match self.read_parts(part, from, end, max_bytes, min_one_batch) {
+                Ok(found) => return Ok(found.map_or_else(|| LogSlice::nothing(from), |found| found.slice)),
                 // The segment was deleted meanwhile: the view says so now.
                 Err(ReadError::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && self.bounds().log_start > log_start => {}
@@ -298,12 +289,13 @@ impl LogReader {
     /// `max_bytes` long, but one whole batch at least. Unlike consumers, followers are served what lies below the log start
     /// in a segment that is still there, so that their files are the same.
     pub fn read_replica(&self, from: Offset, end: Offset, max_bytes: usize) -> Result<ReplicaSlice, ReadError> {
-        let (mut number, end, first, log_end) = {
+        let (part, end, first, log_end) = {
             let view = self.shared.view.read();
             if view.offline {
                 return Err(ReadError::Offline);
             }
-            (view.segment_at(from), end.min(view.log_end), view.first_segment(), view.log_end)
+            let end = end.min(view.log_end);
+            (view.part(view.segment_at(from), end), end, view.first_segment(), view.log_end)
         };
         let out_of_range = |log_start| Err(ReadError::OutOfRange { offset: from, log_start, log_end });
         if from < first || from > log_end {
@@ -313,21 +305,15 @@ impl LogReader {
         if from >= end {
             return Ok(nothing);
         }
-        loop {
-            let part = self.shared.view.read().part(number, end);
-            let Some(part) = part else { return Ok(nothing) };
-            match self.read_part(&part, from, end, max_bytes, true) {
-                Ok(Some((slice, end))) => return Ok(ReplicaSlice { slice, segment: part.segment.base_offset, end }),
-                Ok(None) if part.next_base.is_some_and(|next| next < end) => number += 1,
-                Ok(None) => return Ok(nothing),
-                // The segment was deleted meanwhile: the view says so now.
-                Err(ReadError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound && self.first_segment() > first =>
-                {
-                    return out_of_range(self.first_segment());
-                }
-                Err(error) => return Err(error),
+        match self.read_parts(part, from, end, max_bytes, true) {
+            Ok(found) => Ok(found.unwrap_or(nothing)),
+            // The segment was deleted meanwhile: the view says so now.
+            Err(ReadError::Io { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && self.first_segment() > first =>
+            {
+                out_of_range(self.first_segment())
             }
+            Err(error) => Err(error),
         }
     }
 
@@ -352,6 +338,27 @@ impl LogReader {
         let Some(segment) = segment else { return Ok(None) };
         let found = segment.find(last, segment.size())?;
         Ok(found.map(|found| found.header).filter(|header| header.next_offset() == end))
+    }
+
+    /// The region in the first segment from `part` on that has a batch at or behind `from` below the end; `None` where none
+    /// has.
+    fn read_parts(
+        &self,
+        mut part: Option<Part>,
+        from: Offset,
+        end: Offset,
+        max_bytes: usize,
+        min_one_batch: bool,
+    ) -> Result<Option<ReplicaSlice>, ReadError> {
+        while let Some(current) = part {
+            if let Some((slice, end)) = self.read_part(&current, from, end, max_bytes, min_one_batch)? {
+                return Ok(Some(ReplicaSlice { slice, segment: current.segment.base_offset, end }));
+            }
+            // By its base offset: numbers change when retention removes the first segments.
+            let next = current.next_base.filter(|next| *next < end);
+            part = next.and_then(|next| self.shared.view.read().part_from(next, end));
+        }
+        Ok(None)
     }
 
     /// The slice within one segment, and the offset behind it; `None` where the segment has no batch at or behind `from`
