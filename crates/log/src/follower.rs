@@ -15,10 +15,11 @@ use chronik_model::{LeaderEpoch, Offset, Timestamp};
 use crate::flush::Unsynced;
 use crate::fs::{Durability, File, OpenMode};
 use crate::leader_epoch::History;
-use crate::log::{AppendError, CutPoint, Log, LogError, ReplicateError};
+use crate::log::{AppendError, Log, LogError, ReplicateError};
 use crate::producer_state::Producers;
 use crate::reader::Mark;
 use crate::segment::{LOG_SUFFIX, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, remove_if_there};
+use crate::truncation::CutPoint;
 
 /// How the name of a file with a cut tail ends: `wal_<partition>_<first offset>.cut`, or `.1.cut` and so on.
 pub(crate) const CUT_SUFFIX: &str = "cut";

@@ -25,6 +25,7 @@ mod retention;
 mod scan;
 mod segment;
 mod topic_id;
+mod truncation;
 
 pub use checkpoint::Checkpoint;
 pub use config::LogConfig;
