@@ -114,10 +114,7 @@ impl CoordinatorHost {
 
     /// The offsets topic is gone, and with it every group.
     pub(crate) fn give_up(&self) {
-        let shards = self.shards.swap(Arc::default());
-        for shard in shards.iter().flatten() {
-            shard.run(|shard, now, effects| shard.unload(now, GroupError::NotCoordinator, effects));
-        }
+        unload(&self.shards.swap(Arc::default()), GroupError::NotCoordinator);
     }
 
     /// Gives every shard new settings.
@@ -182,9 +179,7 @@ impl CoordinatorHost {
 
     /// Refuses everything that waits: the broker stops.
     pub(crate) fn stop(&self) {
-        for shard in self.shards.load().iter().flatten() {
-            shard.run(|shard, now, effects| shard.unload(now, GroupError::CoordinatorNotAvailable, effects));
-        }
+        unload(&self.shards.load(), GroupError::CoordinatorNotAvailable);
     }
 
     fn shard(&self, group_id: &str) -> Result<Arc<Shard>, GroupError> {
@@ -195,6 +190,12 @@ impl CoordinatorHost {
         }
         let index = usize::try_from(partition_for(group_id, count)).unwrap_or(0);
         shards.get(index).cloned().flatten().ok_or(GroupError::CoordinatorNotAvailable)
+    }
+}
+
+fn unload(shards: &[Option<Arc<Shard>>], error: GroupError) {
+    for shard in shards.iter().flatten() {
+        shard.run(|shard, now, effects| shard.unload(now, error, effects));
     }
 }
 

@@ -53,11 +53,6 @@ pub(crate) fn unacknowledged(cause: Unacknowledged) -> ErrorCode {
     }
 }
 
-/// Whether an append failed for the disk's sake rather than the producer's.
-pub(crate) fn is_storage(error: &ProduceError) -> bool {
-    produce(error) == ErrorCode::KafkaStorageError
-}
-
 /// A read that the log refused.
 pub(crate) fn read(error: &ReadError) -> ErrorCode {
     match error {

@@ -148,12 +148,15 @@ impl FetchSessions {
         if session.by_id != by_id {
             return Err(ErrorCode::FetchSessionTopicIdError);
         }
-        let before = session.bytes();
-        session.update(&request);
-        sessions.bytes = sessions.bytes - before + session.bytes();
-        if session.partitions.len() > PARTITIONS_MAX || sessions.bytes > self.bytes_max {
-            sessions.remove(session_id);
-            return Err(ErrorCode::FetchSessionIdNotFound);
+        // Most requests of a session change nothing.
+        if !request.topics.is_empty() || !request.forgotten_topics_data.is_empty() {
+            let before = session.bytes();
+            session.update(&request);
+            sessions.bytes = sessions.bytes - before + session.bytes();
+            if session.partitions.len() > PARTITIONS_MAX || sessions.bytes > self.bytes_max {
+                sessions.remove(session_id);
+                return Err(ErrorCode::FetchSessionIdNotFound);
+            }
         }
         if session.partitions.is_empty() {
             sessions.remove(session_id);

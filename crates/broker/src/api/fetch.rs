@@ -7,15 +7,14 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chronik_log::fs::File;
 use chronik_log::{LogSlice, ReadBound, ReadError};
 use chronik_model::{LeaderEpoch, Offset};
-use chronik_net::{FileSlice, MemoryPermit, Part, SendFile};
+use chronik_net::{FileSlice, Part, SendFile};
 use chronik_wire::fetch_response::{self, Partition as PartitionResponse, Response, Topic as TopicResponse};
 use chronik_wire::messages::fetch_response::EpochEndOffset;
 use chronik_wire::messages::{FetchRequest, FetchResponse};
-use chronik_wire::{DecodeError, ErrorCode, Message as _, Reader};
+use chronik_wire::{DecodeError, ErrorCode, Message as _};
 use tokio::time::Instant;
 
 use super::{Answer, Call, Started};
@@ -75,16 +74,14 @@ pub(super) fn start(mut call: Call) -> Result<Started, DecodeError> {
         }
     };
     let partitions = wanted.iter().map(|wanted| lookup(&call, wanted, replica_id)).collect();
-    let fetch = Fetch { call, participation, wanted, partitions, bounds, min_bytes };
+    let mut fetch = Fetch { call, participation, wanted, partitions, bounds, min_bytes };
     let found = fetch.read();
     if max_wait.is_zero() || fetch.wanted.len() > PARTITIONS_MAX || fetch.is_enough(&found) {
         return Ok(Started::Done(fetch.respond(found)));
     }
     let deadline = Instant::now() + max_wait;
     // What is wanted was copied out of the request: whoever waits costs no request memory.
-    let mut fetch = fetch;
-    fetch.call.permit = MemoryPermit::default();
-    fetch.call.reader = Reader::new(Bytes::new());
+    fetch.call.release_memory();
     Ok(Started::Running(Box::pin(fetch.wait(deadline))))
 }
 

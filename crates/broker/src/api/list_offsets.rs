@@ -2,7 +2,7 @@
 //!
 //! A look-up by time reads the log, so the work is done off the threads that serve connections.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chronik_log::ReadBound;
@@ -65,16 +65,13 @@ fn answer(
                 *times_asked.entry(asked.partition_index).or_insert(0) += 1;
             }
             // A partition asked for twice is answered once, and refused.
-            let mut answered = BTreeSet::new();
             let partitions = topic
                 .partitions
                 .iter()
-                .filter(|asked| answered.insert(asked.partition_index))
-                .map(|asked| {
-                    let found = match times_asked.get(&asked.partition_index) {
-                        Some(1) => look_up(&topic.name, asked, bound),
-                        _ => Err(ErrorCode::InvalidRequest),
-                    };
+                .filter_map(|asked| Some((asked, times_asked.remove(&asked.partition_index)?)))
+                .map(|(asked, times)| {
+                    let found =
+                        if times == 1 { look_up(&topic.name, asked, bound) } else { Err(ErrorCode::InvalidRequest) };
                     let (code, (timestamp, offset, leader_epoch)) = match found {
                         Ok(found) => (ErrorCode::None, found),
                         Err(code) => (code, NOTHING),

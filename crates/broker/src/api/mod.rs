@@ -131,6 +131,12 @@ impl Call {
         R::decode(&mut self.reader, self.header.request_api_version)
     }
 
+    /// Gives the request's memory back: nothing holds slices of it any more.
+    fn release_memory(&mut self) {
+        self.reader = Reader::new(Bytes::new());
+        self.permit = MemoryPermit::default();
+    }
+
     /// The response as a frame. A response that its own version cannot express is our mistake; the connection ends.
     pub(crate) fn answer<R: Request>(&self, response: &R::Response) -> Answer {
         match frame::response::<R>(self.version(), self.header.correlation_id, response) {
@@ -219,14 +225,7 @@ where
     F: Future<Output = R::Response> + Send + 'static,
 {
     let request = call.decode::<R>()?;
-    // The frame's bytes are not needed while the handler waits.
-    call.reader = Reader::new(Bytes::new());
-    let call = Arc::new(call);
-    let running = handle(Arc::clone(&call), request);
-    Ok(Started::Running(Box::pin(async move {
-        let response = running.await;
-        call.answer::<R>(&response)
-    })))
+    Ok(running::<R, F>(call, |call| handle(call, request)))
 }
 
 /// A handler that may wait for other clients, as long as these ask it to. What it needs is copied out of the request by
@@ -243,14 +242,25 @@ where
 {
     let request = call.decode::<R>()?;
     let taken = take(&call, request);
+    call.release_memory();
+    Ok(running::<R, F>(call, |call| handle(call, taken)))
+}
+
+/// Runs a handler that waits, and answers with what it gives.
+fn running<R, F>(mut call: Call, handle: impl FnOnce(Arc<Call>) -> F) -> Started
+where
+    R: Request,
+    R::Response: Send,
+    F: Future<Output = R::Response> + Send + 'static,
+{
+    // The frame's bytes are not needed while the handler waits.
     call.reader = Reader::new(Bytes::new());
-    call.permit = MemoryPermit::default();
     let call = Arc::new(call);
-    let running = handle(Arc::clone(&call), taken);
-    Ok(Started::Running(Box::pin(async move {
+    let running = handle(Arc::clone(&call));
+    Started::Running(Box::pin(async move {
         let response = running.await;
         call.answer::<R>(&response)
-    })))
+    }))
 }
 
 fn dispatch(key: ApiKey, call: Call) -> Result<Started, DecodeError> {

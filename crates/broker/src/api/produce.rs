@@ -8,12 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use chronik_log::Appended;
 use chronik_model::{Offset, Timestamp, TopicId};
-use chronik_net::MemoryPermit;
 use chronik_record::{Attributes, ProducePolicy};
 use chronik_wire::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use chronik_wire::messages::{ProduceRequest, ProduceResponse};
 use chronik_wire::produce::{Partition as ProducedPartition, ProduceRequestView, Topic};
-use chronik_wire::{DecodeError, ErrorCode, Reader};
+use chronik_wire::{DecodeError, ErrorCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Answer, Call, Started};
@@ -49,7 +48,6 @@ impl From<ErrorCode> for Failure {
 pub(super) fn start(mut call: Call) -> Result<Started, DecodeError> {
     let version = call.version();
     let request = ProduceRequestView::decode(&mut call.reader, version)?;
-    call.reader = Reader::new(Bytes::new());
     let ProduceRequestView { transactional_id, acks, timeout_ms, topics, partitions } = request;
     let now = call.broker.clock.wall();
     let mut outcomes = Vec::with_capacity(partitions.len());
@@ -74,7 +72,7 @@ pub(super) fn start(mut call: Call) -> Result<Started, DecodeError> {
         outcomes.push(Outcome { topic, index, result, committed });
     }
     // The batches are in the log; their memory may serve other requests while this one waits.
-    call.permit = MemoryPermit::default();
+    call.release_memory();
     if acks == ACKS_NONE {
         let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
         // Without an answer a closed connection is the only way to tell the producer, as Apache Kafka does.
@@ -144,10 +142,10 @@ fn append(
         Failure { code, message: Some(invalid.to_string()), log_start }
     })?;
     let appended = target.append(&batch, now, acks == ACKS_ALL).map_err(|error| {
-        if error_code::is_storage(&error) {
+        let code = error_code::produce(&error);
+        if code == ErrorCode::KafkaStorageError {
             tracing::error!(partition = %target.name(), %error, "append failed, the partition is offline");
         }
-        let code = error_code::produce(&error);
         let log_start = tells_log_start(code).then(|| target.reader().bounds().log_start);
         Failure { code, message: Some(error.to_string()), log_start }
     })?;

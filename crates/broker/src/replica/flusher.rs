@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use chronik_log::FlushJob;
-use chronik_log::dir::DataDir;
+use chronik_log::dir::{DataDir, DirError};
 use chronik_log::fs::is_out_of_files;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -92,25 +92,24 @@ impl Round {
         if syncs >= SYNC_ALL_MIN {
             let outcome = dir.sync_all();
             for (partition, job) in jobs {
-                let outcome = match &outcome {
-                    Ok(()) => Ok(()),
-                    Err(error) => Err(io::Error::other(error.to_string())),
-                };
-                partition.flushed(job, outcome);
+                partition.flushed(job, told(&outcome));
             }
         } else {
             for (partition, job) in jobs {
                 let outcome = match job.run() {
                     // Needs none, and covers what the job would have synced.
-                    Err(error) if is_out_of_files(&error) => {
-                        dir.sync_all().map_err(|error| io::Error::other(error.to_string()))
-                    }
+                    Err(error) if is_out_of_files(&error) => told(&dir.sync_all()),
                     outcome => outcome,
                 };
                 partition.flushed(job, outcome);
             }
         }
     }
+}
+
+/// The outcome of a sync of the whole directory, as each of those that waited for it is told.
+fn told(outcome: &Result<(), DirError>) -> io::Result<()> {
+    outcome.as_ref().copied().map_err(|error| io::Error::other(error.to_string()))
 }
 
 #[cfg(test)]
