@@ -11,6 +11,8 @@ mod connection;
 mod coordinator_host;
 mod error_code;
 mod fetch_session;
+#[cfg(test)]
+mod hooked_fs;
 mod look_ups;
 mod metrics;
 mod producer_ids;

@@ -1,15 +1,12 @@
 //! Shards over a disk that stops to answer while groups are loaded, and partitions that are not served.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use chronik_coordinator::message::{
     OffsetCommitPartition, OffsetCommitRequest, OffsetCommitTopic, OffsetFetchRequest, OffsetFetchTopic,
 };
 use chronik_log::dir::DataDir;
-use chronik_log::fs::{DirEntry, File, Fs, MemFs, OpenMode};
 use chronik_metadata::config::StaticConfig;
 use chronik_metadata::{
     Builder, Command, ControllerError, Image, ImageListener as _, Partition as PartitionState, QuorumStatus, Record,
@@ -19,6 +16,7 @@ use chronik_model::{LeaderEpoch, NodeId};
 use parking_lot::Condvar;
 
 use super::*;
+use crate::hooked_fs::{Hooks, hooked};
 use crate::replica::ReplicaHost;
 
 const NODE: NodeId = NodeId::new(1);
@@ -54,76 +52,9 @@ impl Gate {
     }
 }
 
-#[derive(Debug)]
-struct GatedFs(MemFs, Arc<Gate>);
-
-#[derive(Debug)]
-struct GatedFile(Arc<dyn File>, Arc<Gate>);
-
-impl Fs for GatedFs {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(GatedFile(self.0.open(path, mode)?, Arc::clone(&self.1))))
-    }
-    fn lock(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.0.lock(path)
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir_all(path)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_file(path)
-    }
-    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_dir_all(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.0.read_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.sync_dir(path)
-    }
-    fn sync_all(&self, path: &Path) -> io::Result<()> {
-        self.0.sync_all(path)
-    }
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.0.exists(path)
-    }
-    fn file_len(&self, path: &Path) -> io::Result<u64> {
-        self.0.file_len(path)
-    }
-    fn device(&self, path: &Path) -> io::Result<u64> {
-        self.0.device(path)
-    }
-}
-
-impl File for GatedFile {
-    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
-        self.1.pass();
-        self.0.read_at(buf, position)
-    }
-    fn write_at_vectored(&self, slices: &[io::IoSlice<'_>], position: u64) -> io::Result<()> {
-        self.0.write_at_vectored(slices, position)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-    fn sync_file_system(&self) -> io::Result<()> {
-        self.0.sync_file_system()
-    }
-    fn drop_cached(&self, from: u64) -> io::Result<()> {
-        self.0.drop_cached(from)
-    }
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.0.as_fd()
+impl Hooks for Gate {
+    fn before_read(&self) {
+        self.pass();
     }
 }
 
@@ -160,7 +91,7 @@ impl Drop for Scene {
 impl Scene {
     fn new() -> Self {
         let gate = Arc::new(Gate::default());
-        let fs: Arc<dyn Fs> = Arc::new(GatedFs(MemFs::new(), Arc::clone(&gate)));
+        let fs = hooked(&gate);
         let dir = DataDir::open(Arc::clone(&fs), PathBuf::from("/data"), NODE, Uuid::from_random([1; 16])).unwrap();
         let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
         let fixed = Arc::new(StaticConfig::new(NODE, BTreeMap::new()).unwrap());

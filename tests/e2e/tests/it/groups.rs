@@ -282,6 +282,17 @@ fn groups_go_on_after_their_topic_was_deleted() {
     assert_eq!(committed_and_answered(broker.bootstrap(), "read", &groups).0.len(), 2);
 }
 
+/// A broker that was stopped after each of some groups had committed.
+fn stopped_with_groups() -> (Broker, Vec<String>) {
+    let mut broker = Broker::fresh();
+    clients::create_topic(broker.bootstrap(), "read", 1, &[]);
+    produce(broker.bootstrap(), "read", 1, 3);
+    let groups: Vec<String> = (0..12).map(|number| format!("group-{number}")).collect();
+    assert_eq!(commit_each(broker.bootstrap(), "read", &groups).len(), groups.len());
+    assert!(broker.stop().success());
+    (broker, groups)
+}
+
 /// A partition of the offsets topic that holds a group, and its segment.
 fn partition_with_groups(broker: &Broker) -> (i32, PathBuf) {
     let segment = |partition: i32| {
@@ -294,12 +305,7 @@ fn partition_with_groups(broker: &Broker) -> (i32, PathBuf) {
 
 #[test]
 fn a_partition_of_the_offsets_topic_that_is_missing_leaves_the_groups_of_the_others_where_they_were() {
-    let mut broker = Broker::fresh();
-    clients::create_topic(broker.bootstrap(), "read", 1, &[]);
-    produce(broker.bootstrap(), "read", 1, 3);
-    let groups: Vec<String> = (0..12).map(|number| format!("group-{number}")).collect();
-    assert_eq!(commit_each(broker.bootstrap(), "read", &groups).len(), groups.len());
-    assert!(broker.stop().success());
+    let (mut broker, groups) = stopped_with_groups();
     let (partition, _) = partition_with_groups(&broker);
     let folder = broker.partition_folder("__consumer_offsets", partition);
     let away = folder.with_extension("away");
@@ -318,12 +324,7 @@ fn a_partition_of_the_offsets_topic_that_is_missing_leaves_the_groups_of_the_oth
 
 #[test]
 fn damage_in_one_partition_of_the_offsets_topic_leaves_the_groups_of_the_others_where_they_were() {
-    let mut broker = Broker::fresh();
-    clients::create_topic(broker.bootstrap(), "read", 1, &[]);
-    produce(broker.bootstrap(), "read", 1, 3);
-    let groups: Vec<String> = (0..12).map(|number| format!("group-{number}")).collect();
-    assert_eq!(commit_each(broker.bootstrap(), "read", &groups).len(), groups.len());
-    assert!(broker.stop().success());
+    let (mut broker, groups) = stopped_with_groups();
     let (_, segment) = partition_with_groups(&broker);
     let sound = std::fs::read(&segment).unwrap();
     let mut flipped = sound.clone();

@@ -1,16 +1,14 @@
 //! That one thread at a time syncs, whoever asks for it.
 
-use std::io::IoSlice;
-use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use chronik_log::fs::{DirEntry, File, Fs, MemFs, OpenMode};
 use chronik_log::{Log, LogConfig};
 use chronik_model::{LeaderEpoch, NodeId, Timestamp, TopicPartition, Uuid};
 use chronik_record::{BatchBuilder, Compression, TimestampType};
 
 use super::*;
+use crate::hooked_fs::{Hooks, hooked};
 use crate::settings::PartitionSettings;
 
 /// Notices two syncs of files at the same time.
@@ -20,88 +18,22 @@ struct Watch {
     together: AtomicBool,
 }
 
-#[derive(Debug)]
-struct WatchedFs(MemFs, Arc<Watch>);
-
-#[derive(Debug)]
-struct WatchedFile(Arc<dyn File>, Arc<Watch>);
-
-impl File for WatchedFile {
-    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
-        self.0.read_at(buf, position)
-    }
-    fn write_at_vectored(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<()> {
-        self.0.write_at_vectored(slices, position)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        if self.1.syncing.fetch_add(1, Ordering::SeqCst) > 0 {
-            self.1.together.store(true, Ordering::SeqCst);
+impl Hooks for Watch {
+    fn sync(&self, sync: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
+        if self.syncing.fetch_add(1, Ordering::SeqCst) > 0 {
+            self.together.store(true, Ordering::SeqCst);
         }
         (0..50).for_each(|_| std::thread::yield_now());
-        let outcome = self.0.sync_data();
-        self.1.syncing.fetch_sub(1, Ordering::SeqCst);
+        let outcome = sync();
+        self.syncing.fetch_sub(1, Ordering::SeqCst);
         outcome
-    }
-    fn sync_file_system(&self) -> io::Result<()> {
-        self.0.sync_file_system()
-    }
-    fn drop_cached(&self, from: u64) -> io::Result<()> {
-        self.0.drop_cached(from)
-    }
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.0.as_fd()
-    }
-}
-
-impl Fs for WatchedFs {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(WatchedFile(self.0.open(path, mode)?, Arc::clone(&self.1))))
-    }
-    fn lock(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.0.lock(path)
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir_all(path)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_file(path)
-    }
-    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_dir_all(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.0.read_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.sync_dir(path)
-    }
-    fn sync_all(&self, path: &Path) -> io::Result<()> {
-        self.0.sync_all(path)
-    }
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.0.exists(path)
-    }
-    fn file_len(&self, path: &Path) -> io::Result<u64> {
-        self.0.file_len(path)
-    }
-    fn device(&self, path: &Path) -> io::Result<u64> {
-        self.0.device(path)
     }
 }
 
 #[test]
 fn two_threads_never_sync_at_the_same_time() {
     let watch = Arc::new(Watch::default());
-    let fs: Arc<dyn Fs> = Arc::new(WatchedFs(MemFs::new(), Arc::clone(&watch)));
+    let fs = hooked(&watch);
     let root = PathBuf::from("/data");
     let dir = Arc::new(DataDir::open(Arc::clone(&fs), root, NodeId::new(1), Uuid::from_random([1; 16])).unwrap());
     let queue = Arc::new(FlushQueue::default());
