@@ -145,8 +145,9 @@ impl<T> Replica<T> {
     /// As [`Replica::truncate`].
     pub fn prepare_truncate(&mut self, truncate: &Truncate) -> Result<(), FollowError> {
         self.check_truncate(truncate)?;
-        self.log.prepare_cut(truncate.to)?;
+        let prepared = self.log.prepare_cut(truncate.to);
         self.lowered();
+        prepared?;
         Ok(())
     }
 
@@ -157,9 +158,10 @@ impl<T> Replica<T> {
     pub fn truncate(&mut self, truncate: &Truncate, effects: &mut Vec<Effect<T>>) -> Result<Attached, FollowError> {
         self.check_truncate(truncate)?;
         let reason = format!("the leader of epoch {} does not have it", truncate.leader_epoch);
-        let cut = self.log.cut_aside(truncate.to, &reason)?;
+        let cut = self.log.cut_aside(truncate.to, &reason);
+        // A disk that fails halfway has changed the log's bounds as well.
         self.lowered();
-        effects.extend(cut.map(Effect::TailCut));
+        effects.extend(cut?.map(Effect::TailCut));
         self.want_flush(effects);
         self.attached(truncate.id)
     }
@@ -171,8 +173,9 @@ impl<T> Replica<T> {
     pub fn prepare_reset(&mut self, reset: &Reset) -> Result<(), FollowError> {
         self.online()?;
         self.agreed(reset.leader_epoch)?;
-        self.log.prepare_cut(self.log.first_segment())?;
+        let prepared = self.log.prepare_cut(self.log.first_segment());
         self.lowered();
+        prepared?;
         Ok(())
     }
 
@@ -184,8 +187,9 @@ impl<T> Replica<T> {
         self.online()?;
         self.agreed(reset.leader_epoch)?;
         let reason = format!("it shares nothing with the leader of epoch {}", reset.leader_epoch);
-        self.log.reset_to(reset.to, (reset.cause == ResetCause::Diverged).then_some(&reason))?;
+        let outcome = self.log.reset_to(reset.to, (reset.cause == ResetCause::Diverged).then_some(&reason));
         self.lowered();
+        outcome?;
         self.want_flush(effects);
         self.attached(reset.id)
     }

@@ -2,8 +2,9 @@
 //! their last batches. What is cut is kept.
 
 use chronik_log::dump;
+use chronik_log::fs::Fault;
 use chronik_replication::link::{Reason, receiver, sender};
-use chronik_replication::message::{Generation, ResetCause, Truncate};
+use chronik_replication::message::{Attach, Generation, Progress, Reset, ResetCause, Truncate};
 use chronik_replication::{Effect, FollowError, Mode};
 use expect_test::expect_file;
 
@@ -12,6 +13,18 @@ use crate::support::*;
 /// What one epoch appended: as many batches as `tags`.
 fn led(leader_epoch: i32, tags: std::ops::Range<u64>) -> Vec<(i32, u64)> {
     tags.map(|tag| (leader_epoch, tag)).collect()
+}
+
+fn attach(leader_epoch: i32, epochs: &[(i32, i64)]) -> Attach {
+    Attach {
+        id: id(),
+        topic: "t".into(),
+        leader_epoch: epoch(leader_epoch),
+        log_start: o(0),
+        first_segment: o(0),
+        high_watermark: o(0),
+        epochs: epochs.iter().map(|(leader_epoch, start)| (epoch(*leader_epoch), o(*start))).collect(),
+    }
 }
 
 fn rejoin(leader: &mut Node, follower: &mut Node) -> Link {
@@ -239,4 +252,33 @@ fn a_promoted_follower_takes_over_and_the_old_leader_rejoins() {
     link.connect(&mut promoted, &mut old);
     assert_identical(&promoted, &old);
     assert_eq!(old.cuts().len(), 1);
+}
+
+#[test]
+fn a_disk_that_fails_anywhere_in_a_cut_or_a_new_beginning_breaks_no_rule() {
+    for reset in [false, true] {
+        for call in 0.. {
+            let mut follower = Node::follower_with(&led(if reset { 3 } else { 4 }, 0..40));
+            follower.replica.attach(&attach(4, &[(0, 0)])).unwrap();
+            let progress =
+                Progress { id: id(), leader_epoch: epoch(4), high_watermark: o(20), log_start: o(0) };
+            follower.replica.progress(&progress, &mut follower.effects).unwrap();
+            assert_eq!(follower.replica.high_watermark(), o(20));
+            follower.replica.attach(&attach(5, &[(4, 0), (5, 12)])).unwrap();
+            follower.fs.fail_at(call, Fault::NoSpace);
+            let (replica, effects) = (&mut follower.replica, &mut follower.effects);
+            let outcome = if reset {
+                let reset = Reset { id: id(), leader_epoch: epoch(5), to: o(0), cause: ResetCause::Diverged };
+                replica.prepare_reset(&reset).and_then(|()| replica.reset(&reset, effects))
+            } else {
+                let truncate = Truncate { id: id(), leader_epoch: epoch(5), to: o(12) };
+                replica.prepare_truncate(&truncate).and_then(|()| replica.truncate(&truncate, effects))
+            };
+            replica.check_invariants();
+            if outcome.is_ok() {
+                assert!(call > 3, "no call failed");
+                break;
+            }
+        }
+    }
 }

@@ -85,6 +85,9 @@ pub enum Input {
     Tick,
     /// This node leads now, in the generation that `Fenced` tells.
     Promoted(Fenced),
+    /// This node has learned, on another connection, who leads in a generation. A link of an older one, or of another
+    /// leader, ends; also one whose handshake began before.
+    Generation(Fenced),
     /// The node stops, or another connection takes over.
     Close(Reason),
 }

@@ -169,6 +169,7 @@ impl Receiver {
             Input::Settled => self.acknowledge(effects),
             Input::Tick => self.tick(time, effects),
             Input::Promoted(fenced) => self.fence(fenced, effects),
+            Input::Generation(known) => self.learned(known, effects),
             Input::Close(reason) => self.refuse(reason, "".into(), effects),
         }
         if cfg!(debug_assertions) {
@@ -274,12 +275,7 @@ impl Receiver {
             return reject(Reason::SameNode, format!("the sender has node id {}", hello.node_id));
         }
         if hello.generation < config.generation {
-            let fenced = Fenced {
-                generation: config.generation,
-                leader_id: config.leader_id,
-                advertised: Arc::clone(&config.leader_advertised),
-            };
-            self.fence(fenced, effects);
+            self.fence(self.known(), effects);
             return Ok(());
         }
         if config.leads {
@@ -289,11 +285,8 @@ impl Receiver {
             }
             return reject(Reason::IsLeader, format!("this node leads in generation {}", self.config.generation));
         }
-        let known = config.leader_id;
-        if hello.generation == config.generation && known != NodeId::NONE && known != hello.leader_id {
-            let detail = format!("node {known} leads in generation {}, not {}", config.generation, hello.leader_id);
-            return reject(Reason::OtherLeader, detail);
-        }
+        self.one_leader(&hello)?;
+        let config = &self.config;
         effects.push(Effect::Send(Frame::HelloAck(HelloAck {
             version: VERSION,
             cluster_id: config.cluster_id,
@@ -308,6 +301,12 @@ impl Receiver {
     }
 
     fn welcomed(&mut self, hello: &Hello, welcome: Welcome, effects: &mut Vec<Effect>) -> Accepted {
+        // Another connection may have brought news since the hello.
+        if hello.generation < self.config.generation {
+            self.fence(self.known(), effects);
+            return Ok(());
+        }
+        self.one_leader(hello)?;
         let Welcome { node_id } = welcome;
         let fits = self.config.node_id == NodeId::NONE || self.config.node_id == node_id;
         if !fits || node_id < NodeId::new(0) || node_id == hello.node_id {
@@ -319,6 +318,8 @@ impl Receiver {
         }
         self.config.generation = hello.generation;
         self.config.leader_id = hello.leader_id;
+        self.config.leader_advertised =
+            if hello.node_id == hello.leader_id { Arc::clone(&hello.advertised) } else { "".into() };
         effects.push(Effect::Established {
             node_id: hello.node_id,
             leader_id: hello.leader_id,
@@ -328,6 +329,47 @@ impl Receiver {
         });
         self.phase = Phase::Open;
         Ok(())
+    }
+
+    /// There is one leader in a generation.
+    fn one_leader(&self, hello: &Hello) -> Accepted {
+        let (known, generation) = (self.config.leader_id, self.config.generation);
+        if hello.generation == generation && known != NodeId::NONE && known != hello.leader_id {
+            let detail = format!("node {known} leads in generation {generation}, not {}", hello.leader_id);
+            return reject(Reason::OtherLeader, detail);
+        }
+        Ok(())
+    }
+
+    /// Who leads, as far as this node knows.
+    fn known(&self) -> Fenced {
+        Fenced {
+            generation: self.config.generation,
+            leader_id: self.config.leader_id,
+            advertised: Arc::clone(&self.config.leader_advertised),
+        }
+    }
+
+    fn learned(&mut self, known: Fenced, effects: &mut Vec<Effect>) {
+        if known.generation < self.config.generation {
+            return;
+        }
+        let (generation, leader_id) = (self.config.generation, self.config.leader_id);
+        let is_old = known.generation > generation;
+        let is_other = !is_old && leader_id != NodeId::NONE && known.leader_id != leader_id;
+        // During the handshake the welcome is what decides: what counts then is what is known then.
+        if self.phase == Phase::Open && is_old {
+            return self.fence(known, effects);
+        }
+        if self.phase == Phase::Open && is_other && known.leader_id != NodeId::NONE {
+            let detail = format!("node {} leads in generation {generation}, not {leader_id}", known.leader_id);
+            return self.refuse(Reason::OtherLeader, detail.into(), effects);
+        }
+        if self.phase != Phase::Open {
+            self.config.generation = known.generation;
+            self.config.leader_id = known.leader_id;
+            self.config.leader_advertised = known.advertised;
+        }
     }
 
     // ---- metadata -------------------------------------------------------------------------------------------------
