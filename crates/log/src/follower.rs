@@ -125,7 +125,15 @@ impl Log {
         Ok(())
     }
 
-    /// Lowers the durable end and the high watermark to the batch that begins at or holds `to`, and keeps them there until
+    /// The first offset from the log start on that cannot be served, inclusive; `None` where nothing is damaged as far as is
+    /// known.
+    pub fn first_damaged(&self) -> Option<Offset> {
+        let (log_start, damage) = (self.log_start(), self.damage());
+        let of_interest = damage.iter().filter(|range| range.offset_end > log_start);
+        of_interest.map(|range| range.offset).min()
+    }
+
+    /// Lowers the durable end and the high watermark to the batch, or the damage, that begins at or holds `to`, and keeps them there until
     /// [`Log::cut_aside`] or [`Log::reset_to`]: a checkpoint taken now does not vouch for what is about to go. Write one
     /// before the cut. Returns what will be the log end.
     pub fn prepare_cut(&mut self, to: Offset) -> Result<Offset, LogError> {
@@ -138,10 +146,7 @@ impl Log {
         if to < first || to > log_end {
             return Err(LogError::OffsetOutOfRange { offset: to, from: first, to: log_end });
         }
-        let (position, end) = match segment.find(to, segment.size())? {
-            Some(found) => (found.position, found.header.base_offset),
-            None => (segment.size(), to),
-        };
+        let (position, end) = segment.place_to_cut(to, segment.size())?;
         self.cut_prepared = true;
         // A flush that is under way was cut for a log that will not be.
         self.truncations += 1;
@@ -155,8 +160,8 @@ impl Log {
         Ok(end)
     }
 
-    /// Cuts the log so that it ends at `to`, or at the beginning of the batch that holds it, also below the high
-    /// watermark, after the cut batches were written to a file beside the segments that begins with `reason`. `None` where
+    /// Cuts the log so that it ends at `to`, or at the beginning of the batch or the damage that holds it, also below the
+    /// high watermark, after the cut batches were written to a file beside the segments that begins with `reason`. `None` where
     /// there is nothing to cut. Only a follower whose leader has no such batches does this.
     pub fn cut_aside(&mut self, to: Offset, reason: &str) -> Result<Option<Cut>, LogError> {
         let (log_start, log_end) = (self.log_start(), self.log_end());
@@ -168,6 +173,9 @@ impl Log {
         self.cut_prepared = false;
         if end == log_end {
             return Ok(None);
+        }
+        if end < log_start {
+            return Err(LogError::OffsetOutOfRange { offset: end, from: log_start, to: log_end });
         }
         let kept = self.keep(end, log_end, reason).map_err(|(file, source)| self.change_failed(file, source))?;
         self.truncate_to(end)?;
@@ -261,9 +269,8 @@ impl Log {
             let position = if segment.base_offset >= from {
                 0
             } else {
-                let found = segment.find(from, segment.size());
-                let found = found.map_err(|error| (path.clone(), io::Error::other(error.to_string())))?;
-                found.map_or(segment.size(), |found| found.position)
+                let place = segment.place_to_cut(from, segment.size());
+                place.map_err(|error| (path.clone(), io::Error::other(error.to_string())))?.0
             };
             let source = segment.file().map_err(|error| (segment.path(LOG_SUFFIX), error))?;
             end = copy(&*source, position, segment.size(), &*file, end).map_err(failed)?;

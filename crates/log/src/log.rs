@@ -870,10 +870,10 @@ impl Log {
             let number = view.segment_at(offset);
             (number, view.segments.get(number).cloned().unwrap_or_else(|| Arc::clone(&self.active)))
         };
-        let (position, end) = match segment.find(offset, segment.size())? {
-            Some(found) => (found.position, found.header.base_offset),
-            None => (segment.size(), offset),
-        };
+        let (position, end) = segment.place_to_cut(offset, segment.size())?;
+        if end < high_watermark.max(log_start) {
+            return Err(LogError::OffsetOutOfRange { offset: end, from: high_watermark.max(log_start), to: log_end });
+        }
         let removed = {
             let mut view = self.shared.view.write();
             let removed = view.segments.split_off(number + 1);
