@@ -260,8 +260,7 @@ fn a_disk_that_fails_anywhere_in_a_cut_or_a_new_beginning_breaks_no_rule() {
         for call in 0.. {
             let mut follower = Node::follower_with(&led(if reset { 3 } else { 4 }, 0..40));
             follower.replica.attach(&attach(4, &[(0, 0)])).unwrap();
-            let progress =
-                Progress { id: id(), leader_epoch: epoch(4), high_watermark: o(20), log_start: o(0) };
+            let progress = Progress { id: id(), leader_epoch: epoch(4), high_watermark: o(20), log_start: o(0) };
             follower.replica.progress(&progress, &mut follower.effects).unwrap();
             assert_eq!(follower.replica.high_watermark(), o(20));
             follower.replica.attach(&attach(5, &[(4, 0), (5, 12)])).unwrap();
