@@ -123,3 +123,6 @@ impl Delta {
         *self == Self::default()
     }
 }
+
+#[cfg(test)]
+mod tests;
