@@ -199,8 +199,10 @@ pub struct Attached {
     pub log_end: Offset,
     /// The end of what is on its stable storage, exclusive.
     pub durable_end: Offset,
-    /// Its last batch; none where the log is empty.
+    /// Its last batch; none where the log is empty, or damaged.
     pub tail: Option<Tail>,
+    /// The first offset that it has lost to damage, inclusive; the leader has it cut there and sends the rest again.
+    pub damaged: Option<Offset>,
     /// Its epochs, the latest ones.
     pub epochs: EpochHistory,
 }
@@ -225,6 +227,8 @@ pub enum ResetCause {
     Retention,
     /// It shares no leader epoch with the leader. What it has is kept aside.
     Diverged,
+    /// It is damaged at its beginning. What it has is kept aside.
+    Damaged,
 }
 
 /// The follower drops its log, begins it at `to` and answers [`Attached`] anew.
