@@ -210,7 +210,7 @@ pub enum Effect {
     },
     /// Make an image and give it in parts; answer [`Input::SnapshotRead`].
     ReadSnapshot,
-    /// The follower has applied the journal up to here.
+    /// The follower has applied the journal up to here: the replicas' `journal_acked`.
     JournalAcked {
         /// The end, exclusive.
         end: Offset,
