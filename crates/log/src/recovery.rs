@@ -322,6 +322,8 @@ impl Recovery {
             };
             let damage_before = segment.damage();
             if at.position == segment.size() {
+                // What was damaged behind the end is gone; other batches will lie there.
+                segment.forget_damage_behind(at.position);
                 scans.push(Scanned {
                     damage_before,
                     end_position: at.position,

@@ -168,6 +168,11 @@ impl Segment {
         self.damage.write().retain(|range| range.position < position);
     }
 
+    /// Forgets damaged bytes behind a position; offsets that are missing there stay missing.
+    pub(crate) fn forget_damage_behind(&self, position: u64) {
+        self.damage.write().retain(|range| range.position < position || range.position_end <= position);
+    }
+
     /// Takes the damaged ranges from the side file.
     pub(crate) fn load_damage(&self) -> io::Result<()> {
         *self.damage.write() = damage::load(self.fs(), &self.path(DAMAGE_SUFFIX), &self.path(LOG_SUFFIX))?;

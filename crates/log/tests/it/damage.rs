@@ -132,6 +132,34 @@ fn damage_is_remembered_when_the_recovery_point_has_passed_it() {
 }
 
 #[test]
+fn damage_in_bytes_that_are_gone_does_not_stain_those_that_follow() {
+    let fs = disk();
+    let mut log = create(&fs, small());
+    (0..8).for_each(|tag| {
+        append(&mut log, tag, 2);
+    });
+    log.close_cleanly().unwrap();
+    drop(log);
+    let path = Path::new(DIR).join("wal_3_0.log");
+    fs.flip(&path, 100, 0);
+    let (log, recovered) = open(&fs, small(), None, false);
+    assert_eq!(recovered.damage.len(), 1);
+    drop(log);
+    // Nothing of it was durable: the power went, and the file came back empty.
+    fs.open(&path, OpenMode::Write).unwrap().set_len(0).unwrap();
+    let (mut log, recovered) = open(&fs, small(), None, false);
+    assert_eq!((recovered.damage, log.log_end()), (vec![], o(0)));
+    (0..8).for_each(|tag| {
+        append(&mut log, tag, 2);
+    });
+    assert_eq!((log.damage(), read_all(&log, o(0), 1 << 20).0.len()), (vec![], 8));
+    let checkpoint = log.close_cleanly().unwrap();
+    drop(log);
+    let (log, recovered) = open(&fs, small(), Some(checkpoint), true);
+    assert_eq!((recovered.damage, log.damage(), read_all(&log, o(0), 1 << 20).0.len()), (vec![], vec![], 8));
+}
+
+#[test]
 fn damage_in_the_last_batch_is_a_torn_tail_only_behind_the_recovery_point() {
     let config = LogConfig { segment_bytes: 1 << 20, ..small() };
     let (fs, written, checkpoint) = sample(&config);
