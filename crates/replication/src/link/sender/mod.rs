@@ -57,6 +57,8 @@ pub struct Sender {
     streams: BTreeMap<TopicIdPartition, Stream>,
     /// Streams that changed since they were last looked at.
     touched: BTreeSet<TopicIdPartition>,
+    /// Streams that are blocked, and perhaps some that are not any more.
+    blocked: BTreeSet<TopicIdPartition>,
     /// Streams that wait for more of the journal to be sent.
     waiting: BTreeSet<TopicIdPartition>,
     /// Streams that have something to be read, each once.
@@ -79,6 +81,7 @@ impl Sender {
             journal,
             streams: BTreeMap::new(),
             touched: BTreeSet::new(),
+            blocked: BTreeSet::new(),
             waiting: BTreeSet::new(),
             ready: VecDeque::new(),
             reading: None,
@@ -94,7 +97,7 @@ impl Sender {
         match self.phase {
             Phase::Idle | Phase::Closed => None,
             Phase::Open => {
-                let retries = self.streams.values().filter_map(Stream::retry_at);
+                let retries = self.blocked.iter().filter_map(|id| self.streams.get(id)?.retry_at());
                 Some(retries.fold(self.clock.deadline(true), Instant::min))
             }
             _ => Some(self.clock.deadline(false)),
@@ -188,9 +191,10 @@ impl Sender {
             if let Some(heartbeat) = self.clock.beat(time) {
                 effects.push(Effect::Send(Frame::Heartbeat(heartbeat)));
             }
-            for (id, stream) in &mut self.streams {
-                if stream.retry(time.now) {
-                    self.touched.insert(*id);
+            for id in std::mem::take(&mut self.blocked) {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.retry(time.now);
+                    self.touched.insert(id);
                 }
             }
         }
@@ -359,6 +363,7 @@ impl Sender {
             if let Some(stream) = self.streams.get_mut(&id) {
                 stream.block(now);
             }
+            self.touched.insert(id);
             effects.push(Effect::PartitionRefused { id, reason, detail });
         }
     }
@@ -469,7 +474,9 @@ impl Sender {
         }
         while let Some(id) = self.touched.pop_first() {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
-            if !stream.attach_if_known(self.journal.sent(), effects) {
+            if stream.retry_at().is_some() {
+                self.blocked.insert(id);
+            } else if !stream.attach_if_known(self.journal.sent(), effects) {
                 self.waiting.insert(id);
             } else if stream.has_data() {
                 if !std::mem::replace(&mut stream.queued, true) {
@@ -519,6 +526,10 @@ impl Sender {
         let (mut bytes, mut frames) = (0, 0);
         for (id, stream) in &self.streams {
             stream.check_invariants(*id);
+            assert!(
+                self.phase != Phase::Open || stream.retry_at().is_none() || self.blocked.contains(id),
+                "{id} is blocked and will not be tried again"
+            );
             bytes += stream.in_flight.iter().map(|(_, bytes)| bytes).sum::<usize>();
             frames += stream.in_flight.len();
         }

@@ -220,13 +220,11 @@ impl Stream {
         if let Stage::Blocked(until) = self.stage { Some(until) } else { None }
     }
 
-    /// A partition that was blocked is attached anew, since the follower may have closed it meanwhile.
-    pub(super) fn retry(&mut self, now: Instant) -> bool {
-        let due = self.retry_at().is_some_and(|until| now >= until);
-        if due {
+    /// A partition that was blocked for long enough is attached anew, since the follower may have closed it meanwhile.
+    pub(super) fn retry(&mut self, now: Instant) {
+        if self.retry_at().is_some_and(|until| now >= until) {
             self.stage = Stage::Waiting;
         }
-        due
     }
 
     pub(super) fn has_data(&self) -> bool {
