@@ -192,6 +192,19 @@ fn a_follower_cut_below_its_high_watermark_serves_nobody_until_the_new_leader_ha
 }
 
 #[test]
+fn what_an_earlier_leader_called_committed_is_not_believed_any_more() {
+    let (mut leader, mut follower) = (Node::leader(0, Mode::Async), Node::follower());
+    let mut link = Link::connected(&mut leader, &mut follower);
+    link.follower_syncs = false;
+    leader.produce_all(0..5);
+    link.run(&mut leader, &mut follower);
+    assert_eq!((follower.replica.log().log_end(), follower.replica.high_watermark()), (o(5), o(0)));
+    follower.replica.attach(&attach(1, &[(0, 0), (1, 3)])).unwrap();
+    follower.flush();
+    assert_eq!((follower.replica.high_watermark(), follower.replica.is_readable()), (o(0), false));
+}
+
+#[test]
 fn a_crash_between_the_halves_of_a_cut_damages_nothing() {
     for step in 0..3 {
         let mut leader = Node::leader_with(1, &led(0, 0..12));
