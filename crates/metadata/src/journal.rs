@@ -109,6 +109,12 @@ pub enum FollowError {
         /// Who was known first.
         leader: KnownLeader,
     },
+    /// This node led and was replaced: its logs are not yet what a follower's must be, which a start as one sees to.
+    #[error("this node led until {by} replaced it, and follows once it is started again as a receiver")]
+    Fenced {
+        /// Who replaced it.
+        by: KnownLeader,
+    },
     /// Another cluster.
     #[error("metadata of cluster {found} for a node of cluster {expected}")]
     OtherCluster {
