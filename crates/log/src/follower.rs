@@ -89,14 +89,16 @@ impl Log {
             return Ok(self.roll()?);
         }
         // A cut can leave an empty segment where the leader still writes to the one before.
-        let before = {
-            let view = self.shared.view.read();
-            view.segments.iter().rev().nth(1).map(Arc::clone)
-        };
-        match before.filter(|before| self.active.size() == 0 && before.base_offset == segment) {
+        match self.before_empty().filter(|before| before.base_offset == segment) {
             Some(before) => Ok(self.drop_empty(before)?),
             None => Err(ReplicateError::Segment { active, found: segment }),
         }
+    }
+
+    /// The segment before the active one, where that is empty.
+    fn before_empty(&self) -> Option<Arc<Segment>> {
+        let view = self.shared.view.read();
+        view.segments.iter().rev().nth(1).filter(|_| self.active.size() == 0).map(Arc::clone)
     }
 
     fn drop_empty(&mut self, before: Arc<Segment>) -> Result<(), AppendError> {
@@ -179,6 +181,13 @@ impl Log {
         }
         let kept = self.keep(end, log_end, reason).map_err(|(file, source)| self.change_failed(file, source))?;
         self.truncate_to(end)?;
+        // The leader decides where a segment begins: one without batches is none of its.
+        if let Some(before) = self.before_empty() {
+            self.drop_empty(before).map_err(|error| match error {
+                AppendError::Io { file, source } => LogError::Io { file, source },
+                error => LogError::Offline(error.to_string().into()),
+            })?;
+        }
         Ok(Some(kept))
     }
 

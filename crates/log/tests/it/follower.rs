@@ -158,7 +158,7 @@ fn an_empty_segment_that_a_cut_left_gives_way_to_the_one_before() {
     let (fs, mut follower) = self::leader();
     let last = *bases.last().unwrap();
     follower.flush().unwrap();
-    follower.cut_aside(last, "test").unwrap();
+    follower.truncate_to(last).unwrap();
     assert_eq!((follower.active_segment(), follower.log_end()), (last, last));
     // The leader went on in the segment before.
     let before = bases[bases.len() - 2];
@@ -172,6 +172,30 @@ fn an_empty_segment_that_a_cut_left_gives_way_to_the_one_before() {
     fs.crash(3);
     let (follower, recovered) = open(&fs, small(), Some(checkpoint), false);
     assert_eq!((recovered.damage.len(), follower.log_end()), (0, last.next()));
+}
+
+#[test]
+fn a_cut_leaves_no_segment_without_batches() {
+    let (_, leader) = leader();
+    let bases: Vec<Offset> = leader.tail(o(0)).unwrap().iter().map(|slice| slice.base_offset).collect();
+    for (number, base) in bases.iter().enumerate() {
+        for seed in 0..10 {
+            let (fs, mut log) = self::leader();
+            log.prepare_cut(*base).unwrap();
+            let checkpoint = log.checkpoint().unwrap();
+            log.cut_aside(*base, "test").unwrap();
+            log.check_invariants();
+            assert_eq!((log.segments_count(), log.log_end()), (number.max(1), *base));
+            if seed % 2 == 0 {
+                log.flush().unwrap();
+            }
+            drop(log);
+            fs.crash(seed);
+            let (log, recovered) = open(&fs, small(), Some(checkpoint), false);
+            assert_eq!(recovered.damage, []);
+            assert!(seed % 2 == 1 || log.log_end() == *base, "segment {number} seed {seed}");
+        }
+    }
 }
 
 #[test]
