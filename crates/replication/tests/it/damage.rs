@@ -140,3 +140,41 @@ fn a_replica_in_sync_that_lost_something_leaves_until_it_has_it_again() {
     assert_eq!(proposals(&leader).first().map(|proposal| proposal.isr.clone()), Some(vec![LEADER]));
     assert_eq!(leader.replica.high_watermark(), o(30));
 }
+
+#[test]
+fn any_damage_on_any_pair_of_histories_ends_in_the_same_files() {
+    let mut random: u64 = 7;
+    let mut below = |bound: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % bound
+    };
+    for round in 0..300 {
+        let shared: Vec<_> = (0..below(25)).map(|tag| (0, tag)).collect();
+        let (mut ours, mut theirs) = (shared.clone(), shared);
+        for leader_epoch in 1..4 {
+            let target = if below(2) == 0 { &mut ours } else { &mut theirs };
+            let tag = 1000 * u64::try_from(leader_epoch).unwrap() + round;
+            target.extend((tag..tag + below(8)).map(|tag| (leader_epoch, tag)));
+        }
+        let mut leader = Node::leader_with(9, &ours);
+        leader.produce_all(9000..9000 + below(4));
+        let mut follower = Node::follower_with(&theirs);
+        for _ in 0..=below(3) {
+            let log = follower.replica.log();
+            let end = u64::try_from(log.log_end().get()).unwrap();
+            let offset = i64::try_from(below(end.max(1))).unwrap();
+            let is_whole = log.damage().iter().all(|range| o(offset) < range.offset || range.offset_end <= o(offset));
+            if o(offset) < log.log_end() && is_whole {
+                damage(&mut follower, offset, below(2) == 0, false);
+            }
+        }
+        let link = Link::connected(&mut leader, &mut follower);
+        assert_eq!((link.sender_closed, link.receiver_closed), (None, None), "round {round}: {}", link.transcript);
+        assert_identical(&leader, &follower);
+        assert_eq!(follower.replica.log().first_damaged(), None);
+        let checkpoint = follower.replica.log_mut().close_cleanly().unwrap();
+        follower.reopen(Some(checkpoint));
+        assert_eq!(follower.replica.log().damage(), []);
+        assert_identical(&leader, &follower);
+    }
+}
