@@ -117,9 +117,9 @@ fn check(fs: Arc<MemFs>, steps: &[Step], images: &[Arc<Image>], answered: usize,
     }
     let rest = steps.get(*at..).unwrap();
     // A link of a new run begins with a handshake; that of the next leader may have been kept without an answer.
-    let leaders = steps.get(..*at).unwrap().iter().filter(|step| matches!(step, Step::Follow(_)));
+    let mut leaders = steps.get(..*at).unwrap().iter().filter(|step| matches!(step, Step::Follow(_)));
     let follows = !matches!(rest.first(), None | Some(Step::Follow(_)));
-    if let Some(leader) = leaders.last().filter(|_| follows) {
+    if let Some(leader) = leaders.next_back().filter(|_| follows) {
         assert!(leader.is_taken(&node), "{what}");
     }
     assert_eq!(take(&node, rest), rest.len(), "{what}");

@@ -67,7 +67,7 @@ impl Node {
             ids: Box::new(move || {
                 next += 1;
                 let mut bytes = [u8::try_from(id).unwrap(); 16];
-                bytes[8..].copy_from_slice(&u64::try_from(next).unwrap().to_be_bytes());
+                bytes[8..].copy_from_slice(&next.to_be_bytes());
                 Uuid::from_random(bytes)
             }),
             listener: Arc::clone(&ears) as Arc<dyn ImageListener>,
