@@ -217,9 +217,35 @@ fn what_makes_no_sense_changes_nothing() {
     assert!(install(SnapshotPart { is_last: false, ..part(&whole[..9]) }).unwrap().is_none());
     assert!(install(SnapshotPart { part: 2, ..part(&whole[9..]) }).is_err(), "part 1 is missing");
 
+    let mut elsewhere = part(whole);
+    elsewhere.position.end = Offset::new(elsewhere.position.end.get() + 1);
+    assert!(matches!(install(elsewhere), Err(FollowError::Invalid(_))), "said to be up to another offset");
+    let (head, tail) = whole.split_at(9);
+    assert!(install(SnapshotPart { is_last: false, ..part(head) }).unwrap().is_none());
+    follower.follow(&leader).unwrap();
+    assert!(install(SnapshotPart { part: 1, ..part(tail) }).is_err(), "part 0 came over another link");
+
     assert_eq!((follower.controller.journal(), follower.fs.files()), before);
     assert_eq!(follower.told(), []);
     assert_eq!(append(generation, good.clone()), Ok(good.end));
     follower.is_copy_of(&leader);
-    assert!(Arc::strong_count(&follower.ears) > 1);
+}
+
+#[test]
+fn an_image_or_journal_of_another_cluster_is_refused() {
+    let found = Uuid::from_bytes([8; 16]);
+    let other = Node::open_in(found, 1, Arc::default(), false).unwrap();
+    other.lead();
+    let follower = Node::follower(2);
+    let refused = Err(FollowError::OtherCluster { expected: CLUSTER, found });
+    // Somebody says that it is this cluster, and sends another.
+    assert_eq!(wait(follower.controller.follow(CLUSTER, other.known())), Ok(()));
+    let before = follower.fs.files();
+    let snapshot = other.controller.snapshot(1 << 20).unwrap();
+    let bytes = snapshot.parts.concat();
+    let part = SnapshotPart { position: snapshot.position, part: 0, is_last: true, bytes };
+    assert_eq!(wait(follower.controller.install_snapshot(other.generation(), part)).map(drop), refused);
+    let batches = other.controller.read_journal(Offset::ZERO, 1 << 20).unwrap();
+    assert_eq!(wait(follower.controller.append_journal(other.generation(), batches)).map(drop), refused);
+    assert_eq!(follower.fs.files(), before);
 }

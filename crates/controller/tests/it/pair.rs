@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chronik_controller::{Advertised, Controller, OpenError, Setup};
 use chronik_log::fs::{Fs, MemFs};
@@ -41,16 +42,21 @@ pub(crate) struct Node {
     pub(crate) id: i32,
     pub(crate) fs: Arc<MemFs>,
     pub(crate) controller: Controller,
-    pub(crate) ears: Arc<Ears>,
+    ears: Arc<Ears>,
 }
 
-/// Waits outside of any runtime.
+/// Waits outside of any runtime, not for ever.
 pub(crate) fn wait<T>(answer: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(answer)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), answer).await.expect("an answer") })
 }
 
 impl Node {
     pub(crate) fn open(id: i32, fs: Arc<MemFs>, follows: bool) -> Result<Self, OpenError> {
+        Self::open_in(CLUSTER, id, fs, follows)
+    }
+
+    pub(crate) fn open_in(cluster_id: Uuid, id: i32, fs: Arc<MemFs>, follows: bool) -> Result<Self, OpenError> {
         let ears = Arc::new(Ears::default());
         let node_id = NodeId::new(id);
         // Ids that differ between openings, as random ones do.
@@ -59,7 +65,7 @@ impl Node {
             fs: Arc::clone(&fs) as Arc<dyn Fs>,
             dir: dir(),
             node_id,
-            cluster_id: CLUSTER,
+            cluster_id,
             follows,
             advertised: advertised(id),
             static_config: Arc::new(StaticConfig::new(node_id, BTreeMap::new()).unwrap()),
