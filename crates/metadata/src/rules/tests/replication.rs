@@ -321,3 +321,50 @@ fn a_broker_that_is_gone_for_good_can_be_told_from_the_leader() {
     assert_eq!(cluster.run(unregister(3)), Outcome::BrokerUnregistered(Ok(())));
     assert!(cluster.image.topics().all(|topic| topic.replication_factor() == 2));
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// `run` checks the image, and that a snapshot of it builds the same.
+    #[test]
+    fn no_epoch_goes_back_and_every_image_is_whole(steps in prop::collection::vec((0_u8..10, 1_i32..5, 1_i32..5), 0..80)) {
+        let mut cluster = cluster();
+        for (step, node, other) in steps {
+            let before = cluster.image.clone();
+            let sync = ReplicationMode::Sync;
+            let command = match step {
+                0 => lead(node, sync, other == 1, 0),
+                1 => promote(node, other * 300),
+                2 | 3 => follower(node),
+                4 => Command::FenceFollower { node_id: NodeId::new(node) },
+                5 => Command::UnregisterBroker { node_id: NodeId::new(node) },
+                6 | 7 => {
+                    let id = cluster.image.topics().next().map_or(0, |topic| topic.id.0.as_bytes()[0]);
+                    let change = isr(&cluster, id, &[]);
+                    alter(before.leader().get(), vec![IsrChange { isr: vec![NodeId::new(node), NodeId::new(other)], ..change }])
+                }
+                8 => create(&[topic(&format!("n{other}"), node, -1)]),
+                _ => {
+                    let count = node * other;
+                    let grown = NewPartitions { name: format!("n{other}"), count, assignments: None };
+                    Command::CreatePartitions { topics: vec![grown], validate_only: false }
+                }
+            };
+            cluster.run(command);
+            let after = &cluster.image;
+            prop_assert!(after.generation() >= before.generation() && after.leader_epoch() >= before.leader_epoch());
+            if (after.leader(), before.leader_epoch()) != (before.leader(), after.leader_epoch()) {
+                prop_assert!(after.leader_epoch() > before.leader_epoch());
+            }
+            for topic in before.topics() {
+                let now = after.topic_by_id(topic.id).unwrap();
+                for (then, now) in topic.partitions.iter().zip(&now.partitions) {
+                    prop_assert!(now.leader_epoch >= then.leader_epoch && now.partition_epoch >= then.partition_epoch);
+                    prop_assert!(now == then || now.partition_epoch > then.partition_epoch, "{now:?} {then:?}");
+                }
+            }
+            let delta = crate::delta::Delta::between(&before, after);
+            prop_assert_eq!(delta.is_empty(), *after == before || after.next_node_id() != before.next_node_id());
+        }
+    }
+}
