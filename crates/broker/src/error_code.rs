@@ -126,6 +126,10 @@ pub(crate) fn controller(error: &ControllerError) -> ErrorCode {
         // Retriable, and true: the time to answer is over.
         ControllerError::Busy { .. } => ErrorCode::RequestTimedOut,
         ControllerError::JournalFailed { .. } => ErrorCode::KafkaStorageError,
+        // Retriable: clients look for the controller again.
+        ControllerError::NotLeader { .. } => ErrorCode::NotController,
+        // No request of a client leads to it.
+        ControllerError::GenerationsExhausted { .. } => ErrorCode::UnknownServerError,
     }
 }
 

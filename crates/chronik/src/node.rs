@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use chronik_broker::{Clock, Metrics, Parts, ReplicaHost, ThisNode};
 use chronik_console::{Console, Readiness, State};
-use chronik_controller::{Controller, Setup};
+use chronik_controller::{Advertised, Controller, Setup};
 use chronik_log::dir::DataDir;
 use chronik_log::fs::{Fs, RealFs};
 use chronik_metadata::config::{BrokerSettings, StaticConfig};
@@ -164,6 +164,8 @@ fn open_controller(
         dir: dir.metadata_dir(),
         node_id: dir.node_id(),
         cluster_id: dir.cluster_id(),
+        follows: false,
+        advertised: Advertised::default(),
         static_config,
         clock: Box::new(move || clock.wall()),
         ids: Box::new(random_id),

@@ -1,83 +1,31 @@
-//! The handle: opens the controller, takes commands, shows the image.
+//! The handle: opens the controller, takes commands and what leaders send, shows the image and the journal.
 
 use std::fmt;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use arc_swap::ArcSwap;
-use chronik_log::fs::Fs;
-use chronik_metadata::config::StaticConfig;
 use chronik_metadata::{
-    ApplyError, Command, ControllerClient, ControllerError, Image, ImageListener, QuorumStatus, Submitted, VoterStatus,
+    Answer, ApplyError, Command, ControllerClient, ControllerError, FollowError, Image, JournalBatches,
+    JournalReadError, JournalSnapshot, JournalStatus, KnownLeader, Leadership, QuorumStatus, ReplicatedController,
+    Role, SnapshotPart, Submitted, VoterStatus,
 };
-use chronik_model::{LeaderEpoch, NodeId, Timestamp, Uuid};
+use chronik_model::{Generation, NodeId, Offset, Uuid};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::journal::{ClaimError, Journal, JournalError};
-use crate::worker::{Submission, Worker};
+use crate::journal::{Journal, epoch_of};
+use crate::known_leader;
+use crate::published::Shared;
+use crate::setup::{OpenError, Setup};
+use crate::worker::{Reply, Request, Submission, Worker};
 
-/// The epoch of the quorum's leader; a quorum of one never elects another.
-const LEADER_EPOCH: LeaderEpoch = LeaderEpoch::new(1);
-/// Commands that may wait for the worker; who submits more waits in turn.
-const QUEUE_COMMANDS_MAX: usize = 256;
+/// Requests that may wait for the worker; who asks more waits in turn.
+const QUEUE_REQUESTS_MAX: usize = 256;
 
-/// What a controller is made of.
-pub struct Setup {
-    /// Where the journal lies.
-    pub fs: Arc<dyn Fs>,
-    /// The journal's directory, made if it is not there.
-    pub dir: PathBuf,
-    /// This node.
-    pub node_id: NodeId,
-    /// The cluster, recorded in a journal that is new.
-    pub cluster_id: Uuid,
-    /// The settings of this process.
-    pub static_config: Arc<StaticConfig>,
-    /// The wall clock.
-    pub clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Random ids, for topics.
-    pub ids: Box<dyn FnMut() -> Uuid + Send>,
-    /// Carries out what changes.
-    pub listener: Arc<dyn ImageListener>,
-}
-
-/// The controller cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The journal cannot be used.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The journal is of another cluster than the data directory.
-    #[error("the metadata journal does not belong to this data directory: {0}")]
-    Cluster(#[from] ApplyError),
-    /// The worker's thread could not be started.
-    #[error("the controller's thread cannot be started: {0}")]
-    Thread(#[source] io::Error),
-}
-
-impl From<ClaimError> for OpenError {
-    fn from(error: ClaimError) -> Self {
-        match error {
-            ClaimError::Journal(error) => Self::Journal(error),
-            ClaimError::Cluster(error) => Self::Cluster(error),
-        }
-    }
-}
-
-/// The controller of this node. Dropping it carries out what was submitted, closes the journal and waits for both.
+/// The controller of this node. Dropping it carries out what was asked, closes the journal and waits for both.
 pub struct Controller {
     shared: Arc<Shared>,
-    queue: Option<mpsc::Sender<Submission>>,
+    queue: Option<mpsc::Sender<Request>>,
     worker: Option<JoinHandle<()>>,
-}
-
-/// What the handle and the worker both see.
-pub(crate) struct Shared {
-    pub(crate) node_id: NodeId,
-    pub(crate) image: ArcSwap<Image>,
-    pub(crate) clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl fmt::Debug for Controller {
@@ -87,55 +35,155 @@ impl fmt::Debug for Controller {
 }
 
 impl Controller {
-    /// Replays the journal. The listener is not told: whoever opens starts from [`ControllerClient::image`].
+    /// Replays the journal. The listener is not told: whoever opens starts from [`ControllerClient::image`] and
+    /// [`ControllerClient::role`].
     ///
     /// # Errors
     /// The journal is damaged, is of another cluster or of a later format, or the disk fails.
     pub fn open(setup: Setup) -> Result<Self, OpenError> {
         let now = (setup.clock)();
-        let (mut journal, image) = Journal::open(setup.fs, setup.dir, LEADER_EPOCH, now)?;
-        let image = journal.claim(image, setup.cluster_id, now)?;
-        let shared =
-            Arc::new(Shared { node_id: setup.node_id, image: ArcSwap::from_pointee(image), clock: setup.clock });
-        let (queue, submissions) = mpsc::channel(QUEUE_COMMANDS_MAX);
-        let worker =
-            Worker::new(Arc::clone(&shared), journal, setup.static_config, setup.ids, setup.listener, submissions);
+        let noted = known_leader::read(setup.fs.as_ref(), &setup.dir)?;
+        let (mut journal, mut image) = Journal::open(setup.fs, setup.dir, now)?;
+        if !setup.follows {
+            image = journal.claim(image, setup.cluster_id, now)?;
+        } else if ![Uuid::ZERO, setup.cluster_id].contains(&image.cluster_id()) {
+            // A journal that is new takes its first record from the leader, as all others.
+            let (expected, found) = (image.cluster_id(), setup.cluster_id);
+            return Err(ApplyError::OtherCluster { expected, found }.into());
+        }
+        let role = first_role(setup.node_id, setup.follows, &image, noted.as_ref());
+        let generation = noted.as_ref().map_or(Generation::ZERO, |leader| leader.generation).max(image.generation());
+        let shared = Arc::new(Shared::new(setup.node_id, setup.clock, image, &journal, generation, role));
+        let (queue, requests) = mpsc::channel(QUEUE_REQUESTS_MAX);
+        let worker = Worker {
+            shared: Arc::clone(&shared),
+            journal,
+            noted,
+            cluster_id: setup.cluster_id,
+            advertised: setup.advertised,
+            static_config: setup.static_config,
+            ids: setup.ids,
+            listener: setup.listener,
+            requests,
+            incoming: None,
+            failed: None,
+        };
         let worker = std::thread::Builder::new()
             .name("controller".to_owned())
             .spawn(move || worker.run())
             .map_err(OpenError::Thread)?;
         Ok(Self { shared, queue: Some(queue), worker: Some(worker) })
     }
+
+    /// The worker's answer; none where it has stopped.
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Option<T> {
+        let queue = self.queue.as_ref()?;
+        let (reply, answer) = oneshot::channel();
+        queue.send(request(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// The role that a node starts in. One that led and was told who replaced it does not lead again by itself: the other
+/// one would have to give way to it.
+fn first_role(node_id: NodeId, follows: bool, image: &Image, noted: Option<&KnownLeader>) -> Role {
+    let known = known_leader::later(image.known_leader(), noted.cloned());
+    let other = known.filter(|leader| leader.node_id != node_id);
+    match other {
+        other if follows => Role::Following { leader: other },
+        Some(by) if image.leader() == node_id => Role::Fenced { by },
+        _ => Role::Leading,
+    }
 }
 
 impl ControllerClient for Controller {
     fn image(&self) -> Arc<Image> {
-        self.shared.image.load_full()
+        self.shared.image()
     }
 
     fn submit(&self, command: Command) -> Submitted<'_> {
         Box::pin(async move {
-            let queue = self.queue.as_ref().ok_or(ControllerError::Stopped)?;
-            let (reply, answer) = oneshot::channel();
-            queue.send(Submission { command, reply }).await.map_err(|_| ControllerError::Stopped)?;
-            answer.await.map_err(|_| ControllerError::Stopped)?
+            let answer = self.ask(|reply| Request::Command(Submission { command, reply })).await;
+            answer.unwrap_or(Err(ControllerError::Stopped))
         })
     }
 
     fn quorum(&self) -> QuorumStatus {
-        let end = self.shared.image.load().offset();
+        let image = self.shared.image();
+        let end = image.offset();
         let now = (self.shared.clock)();
+        let leader = self.role().leader_elsewhere().map_or(self.shared.node_id, |leader| leader.node_id);
         QuorumStatus {
-            leader: self.shared.node_id,
-            leader_epoch: LEADER_EPOCH,
+            leader,
+            leader_epoch: epoch_of(image.generation()),
             high_watermark: end,
-            voters: vec![VoterStatus {
-                node_id: self.shared.node_id,
-                log_end: end,
-                last_fetch: now,
-                last_caught_up: now,
-            }],
+            voters: vec![VoterStatus { node_id: leader, log_end: end, last_fetch: now, last_caught_up: now }],
         }
+    }
+
+    fn role(&self) -> Arc<Role> {
+        self.shared.role()
+    }
+}
+
+impl ReplicatedController for Controller {
+    fn journal(&self) -> Arc<JournalStatus> {
+        self.shared.status()
+    }
+
+    fn journal_moved(&self, version: u64) -> Answer<'_, Arc<JournalStatus>> {
+        Box::pin(self.shared.moved(version))
+    }
+
+    fn read_journal(&self, from: Offset, bytes_max: usize) -> Result<JournalBatches, JournalReadError> {
+        self.shared.read_journal(from, bytes_max)
+    }
+
+    fn snapshot(&self, part_bytes_max: usize) -> Result<JournalSnapshot, JournalReadError> {
+        self.shared.snapshot(part_bytes_max)
+    }
+
+    fn follow(&self, cluster_id: Uuid, leader: KnownLeader) -> Answer<'_, Result<(), FollowError>> {
+        Box::pin(async move {
+            let answer = self.ask(|reply| Request::Follow { cluster_id, leader, reply }).await;
+            answer.unwrap_or(Err(FollowError::Stopped))
+        })
+    }
+
+    fn append_journal(
+        &self,
+        generation: Generation,
+        batches: JournalBatches,
+    ) -> Answer<'_, Result<Offset, FollowError>> {
+        Box::pin(async move {
+            let answer = self.ask(|reply| Request::Append { generation, batches, reply }).await;
+            answer.unwrap_or(Err(FollowError::Stopped))
+        })
+    }
+
+    fn install_snapshot(
+        &self,
+        generation: Generation,
+        part: SnapshotPart,
+    ) -> Answer<'_, Result<Option<Offset>, FollowError>> {
+        Box::pin(async move {
+            let answer = self.ask(|reply| Request::Install { generation, part, reply }).await;
+            answer.unwrap_or(Err(FollowError::Stopped))
+        })
+    }
+
+    fn promote(&self) -> Answer<'_, Result<Leadership, ControllerError>> {
+        Box::pin(async move {
+            let answer = self.ask(|reply| Request::Promote { reply }).await;
+            answer.unwrap_or(Err(ControllerError::Stopped))
+        })
+    }
+
+    fn fenced(&self, by: KnownLeader) -> Answer<'_, Result<(), ControllerError>> {
+        Box::pin(async move {
+            let answer = self.ask(|reply| Request::Fenced { by, reply }).await;
+            answer.unwrap_or(Err(ControllerError::Stopped))
+        })
     }
 }
 

@@ -1,149 +1,33 @@
 //! The records of the metadata on disk: a log of record batches, and a snapshot that keeps its replay short.
 //!
-//! One decision is one batch, so a torn write loses a decision whole. A new snapshot is durable before the log below it
-//! is given up.
+//! One decision is one batch, so a torn write loses a decision whole. A batch has the generation that holds after its
+//! records as its leader epoch. A new snapshot is durable before the log below it is given up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chronik_log::fs::Fs;
-use chronik_log::{AppendError, Damage, Log, LogConfig, LogError, ReadBound, ReadError, RecoveryError, checkpoint};
-use chronik_metadata::{ApplyError, Builder, Image, Record, RecordError};
-use chronik_model::{LeaderEpoch, Offset, Timestamp, TopicPartition, Uuid};
-use chronik_record::{
-    BatchBuilder, BatchHeader, BuildError, Caps, Compression, HEADER_BYTES, RecordsError, TimestampType,
-};
+use chronik_log::{Checkpoint, Log, LogConfig, LogReader, ReadBound, checkpoint};
+use chronik_metadata::{Builder, Image, JournalPosition, KnownLeader, Record};
+use chronik_model::{Generation, LeaderEpoch, Offset, Timestamp, TopicPartition, Uuid};
+use chronik_record::{BatchBuilder, BatchHeader, Caps, Compression, HEADER_BYTES, RecordsError, TimestampType};
 
-use crate::snapshot;
+use crate::error::{ClaimError, JournalError};
+use crate::known_leader;
+use crate::snapshot::{self, Stands};
 
 /// Kafka's name for the metadata log.
 const JOURNAL: &str = "__cluster_metadata";
 /// A segment of the journal.
 const SEGMENT_BYTES: u32 = 16 * 1024 * 1024;
 /// One decision; a larger one is refused.
-const DECISION_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(crate) const DECISION_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// After so many bytes of records a snapshot is due.
 const SNAPSHOT_EVERY_BYTES: u64 = 2 * 1024 * 1024;
 /// Bytes of the log read at once.
 const READ_BYTES: usize = 1024 * 1024;
-
-/// The journal cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The disk failed.
-    #[error("cannot access {}: {source}", file.display())]
-    Io {
-        /// The file.
-        file: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// The log cannot be opened.
-    #[error("metadata journal: {0}")]
-    Recovery(#[from] RecoveryError),
-    /// A part of the log was written once and cannot be read any more.
-    #[error("metadata journal is damaged: {0}; restore the file from a backup, nothing was changed")]
-    Damaged(Damage),
-    /// Records that were committed once are not in the log any more.
-    #[error(
-        "metadata journal {} is damaged: it holds offsets {log_start} to {log_end} exclusive, the snapshot goes on at \
-         {wanted}; restore the directory from a backup, nothing was changed",
-        dir.display()
-    )]
-    Missing {
-        /// The journal's directory.
-        dir: PathBuf,
-        /// First offset in the log, inclusive.
-        log_start: Offset,
-        /// End of the log, exclusive.
-        log_end: Offset,
-        /// First offset that is not in the snapshot.
-        wanted: Offset,
-    },
-    /// The log refused a change.
-    #[error("metadata journal: {0}")]
-    Log(#[from] LogError),
-    /// The log cannot be read.
-    #[error("metadata journal: {0}")]
-    Read(#[from] ReadError),
-    /// The log refused an append.
-    #[error("metadata journal: {0}")]
-    Append(#[from] AppendError),
-    /// A batch cannot be read.
-    #[error(
-        "metadata journal {} is damaged at offset {offset}: {reason}; restore the file from a backup, nothing was changed",
-        file.display()
-    )]
-    Batch {
-        /// The segment.
-        file: PathBuf,
-        /// Offset of the batch.
-        offset: Offset,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A record cannot be understood.
-    #[error("metadata journal {} at offset {offset}: {source}", file.display())]
-    Record {
-        /// The segment.
-        file: PathBuf,
-        /// The record's offset.
-        offset: Offset,
-        /// What is wrong.
-        source: RecordError,
-    },
-    /// A record contradicts those before it.
-    #[error("metadata journal {} at offset {offset}: {source}", file.display())]
-    Contradiction {
-        /// The segment.
-        file: PathBuf,
-        /// The record's offset.
-        offset: Offset,
-        /// What is wrong.
-        source: ApplyError,
-    },
-    /// The snapshot cannot be read.
-    #[error(
-        "metadata snapshot {} is damaged at position {position}: {reason}; restore the file from a backup, nothing was \
-         changed",
-        file.display()
-    )]
-    Snapshot {
-        /// The file.
-        file: PathBuf,
-        /// Where its batch begins.
-        position: usize,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The snapshot would be larger than can be read back.
-    #[error("metadata snapshot of {size_bytes} bytes is larger than {limit_bytes}")]
-    SnapshotTooLarge {
-        /// Its size.
-        size_bytes: usize,
-        /// The limit.
-        limit_bytes: usize,
-    },
-    /// A record cannot be written.
-    #[error("metadata record cannot be written: {0}")]
-    Encode(#[from] RecordError),
-    /// The records of one decision do not make a batch.
-    #[error("metadata records cannot be put into a batch: {0}")]
-    Build(#[from] BuildError),
-    /// The records of one decision are too many.
-    #[error("the change needs {size_bytes} bytes of metadata, more than {DECISION_BYTES_MAX} at once are refused")]
-    DecisionTooLarge {
-        /// Their size.
-        size_bytes: usize,
-    },
-}
-
-impl JournalError {
-    /// Whether the journal is as it was: nothing of what was to be written has been.
-    pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Encode(_) | Self::Build(_) | Self::DecisionTooLarge { .. })
-    }
-}
+/// Generations that are told, the latest ones.
+const GENERATIONS_MAX: usize = 512;
 
 /// The journal of one node.
 #[derive(Debug)]
@@ -151,22 +35,26 @@ pub(crate) struct Journal {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     log: Log,
-    leader_epoch: LeaderEpoch,
+    /// The generations that wrote what is in the snapshot.
+    generations_before: Vec<(LeaderEpoch, Offset)>,
     bytes_since_snapshot: u64,
+}
+
+/// What the batches of a generation have as their leader epoch. Records of a node without followers are in none, and
+/// have 1.
+pub(crate) fn epoch_of(generation: Generation) -> LeaderEpoch {
+    LeaderEpoch::new(generation.get().max(1))
 }
 
 impl Journal {
     /// Opens or creates the journal in `dir` and replays it.
-    pub(crate) fn open(
-        fs: Arc<dyn Fs>,
-        dir: PathBuf,
-        leader_epoch: LeaderEpoch,
-        now: Timestamp,
-    ) -> Result<(Self, Image), JournalError> {
+    pub(crate) fn open(fs: Arc<dyn Fs>, dir: PathBuf, now: Timestamp) -> Result<(Self, Image), JournalError> {
         let io = |source| JournalError::Io { file: dir.clone(), source };
-        let name = TopicPartition::new(JOURNAL, 0);
-        let config = LogConfig { segment_bytes: SEGMENT_BYTES, delete_on_retention: false, ..LogConfig::default() };
-        let log = if fs.exists(&dir).map_err(io)? {
+        let (name, config) = (name(), config());
+        let log = if let Some(stands) = snapshot::read_incoming(fs.as_ref(), &dir)? {
+            // The machine stopped while a leader's image took the place of everything: it is done once more.
+            begin_anew(&fs, &dir, stands.offset, now)?
+        } else if fs.exists(&dir).map_err(io)? {
             let known = checkpoint::read(fs.as_ref(), &dir).map_err(io)?.and_then(|mut all| all.remove(&name));
             let (mut log, recovered) = Log::open(Arc::clone(&fs), dir.clone(), name, config, known, false, now)?;
             if let Some(damage) = recovered.damage.into_iter().next() {
@@ -183,7 +71,7 @@ impl Journal {
         } else {
             Log::create(Arc::clone(&fs), dir.clone(), name, config, true)?
         };
-        let mut journal = Self { fs, dir, log, leader_epoch, bytes_since_snapshot: 0 };
+        let mut journal = Self { fs, dir, log, generations_before: Vec::new(), bytes_since_snapshot: 0 };
         let image = journal.replay()?;
         Ok((journal, image))
     }
@@ -196,7 +84,7 @@ impl Journal {
         if image.cluster_id() == cluster_id {
             return Ok(image);
         }
-        self.append(&[record], now)?;
+        self.append(&[record], image.generation(), now)?;
         self.sync()?;
         Ok(builder.finish(self.end()).0)
     }
@@ -206,8 +94,34 @@ impl Journal {
         self.log.log_end()
     }
 
-    /// Writes the records of one decision. They are durable after the next [`Journal::sync`].
-    pub(crate) fn append(&mut self, records: &[Record], now: Timestamp) -> Result<(), JournalError> {
+    /// Where it ends, and the generations that wrote it.
+    pub(crate) fn position(&self) -> JournalPosition {
+        let mut generations = self.generations_before.clone();
+        let latest = generations.last().map(|(generation, _)| *generation);
+        let epochs = self.log.leader_epochs();
+        generations.extend(epochs.entries().iter().filter(|(epoch, _)| latest.is_none_or(|latest| *epoch > latest)));
+        generations.drain(..generations.len().saturating_sub(GENERATIONS_MAX));
+        JournalPosition { end: self.end(), generations }
+    }
+
+    /// The first offset that others can read, inclusive.
+    pub(crate) fn start(&self) -> Offset {
+        self.log.first_segment()
+    }
+
+    /// What others read the journal through, until it is replaced.
+    pub(crate) fn reader(&self) -> LogReader {
+        self.log.reader()
+    }
+
+    /// Writes the records of one decision, after which `generation` holds. They are durable after the next
+    /// [`Journal::sync`].
+    pub(crate) fn append(
+        &mut self,
+        records: &[Record],
+        generation: Generation,
+        now: Timestamp,
+    ) -> Result<(), JournalError> {
         let mut builder = BatchBuilder::new(Compression::None, TimestampType::Create, now);
         for record in records {
             builder.append(now, None, Some(&record.to_json()?), &[]);
@@ -217,9 +131,36 @@ impl Journal {
         if size_bytes > DECISION_BYTES_MAX {
             return Err(JournalError::DecisionTooLarge { size_bytes });
         }
-        self.log.append(&batch, self.leader_epoch, now)?;
+        self.log.append(&batch, epoch_of(generation), now)?;
         self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_add(size_bytes as u64);
         Ok(())
+    }
+
+    /// Writes a leader's batches as they are. They are durable after the next [`Journal::sync`].
+    pub(crate) fn append_raw(
+        &mut self,
+        batches: &[u8],
+        generation: Generation,
+        now: Timestamp,
+    ) -> Result<(), JournalError> {
+        self.log.append_replicated(batches, epoch_of(generation), now)?;
+        self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_add(batches.len() as u64);
+        Ok(())
+    }
+
+    /// Puts a leader's snapshot in place of everything. It is durable when this returns; a stop in between is made good
+    /// by the next start.
+    pub(crate) fn replace(&mut self, bytes: &[u8], stands: Stands, now: Timestamp) -> Result<(), JournalError> {
+        snapshot::write_incoming(self.fs.as_ref(), &self.dir, bytes)?;
+        self.log = begin_anew(&self.fs, &self.dir, stands.offset, now)?;
+        self.generations_before = stands.generations;
+        self.bytes_since_snapshot = 0;
+        Ok(())
+    }
+
+    /// Keeps who leads, beside the journal. It is durable when this returns.
+    pub(crate) fn note_leader(&self, leader: &KnownLeader, now: Timestamp) -> Result<(), JournalError> {
+        known_leader::write(self.fs.as_ref(), &self.dir, leader, now)
     }
 
     /// Makes everything appended durable.
@@ -229,19 +170,21 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes a snapshot where one is due, and gives up the log before it.
-    pub(crate) fn compact(&mut self, image: &Image, now: Timestamp) -> Result<(), JournalError> {
+    /// Writes a snapshot where one is due, and gives up the log before it. Tells whether it did.
+    pub(crate) fn compact(&mut self, image: &Image, now: Timestamp) -> Result<bool, JournalError> {
         if self.bytes_since_snapshot < SNAPSHOT_EVERY_BYTES {
-            return Ok(());
+            return Ok(false);
         }
         // Also where it fails: trying again after every command would make each one slow.
         self.bytes_since_snapshot = 0;
-        snapshot::write(self.fs.as_ref(), &self.dir, image, now)?;
+        let position = self.position();
+        snapshot::write(self.fs.as_ref(), &self.dir, image, &position.generations, now)?;
+        self.generations_before = snapshot::generations_of(image, &position.generations);
         self.log.delete_records_before(image.offset())?;
         // Before any file goes: a recovery that looked for it would call it missing.
         self.write_checkpoint()?;
         self.log.apply_retention(now)?;
-        Ok(())
+        Ok(true)
     }
 
     /// Writes down how far the journal is durable, so that damage of it is not taken for a torn tail.
@@ -259,7 +202,8 @@ impl Journal {
 
     fn replay(&mut self) -> Result<Image, JournalError> {
         let mut builder = Builder::new(&Image::default());
-        let mut from = snapshot::read(self.fs.as_ref(), &self.dir, &mut builder)?;
+        let Stands { offset: mut from, generations } = snapshot::read(self.fs.as_ref(), &self.dir, &mut builder)?;
+        self.generations_before = generations;
         let reader = self.log.reader();
         let bounds = reader.bounds();
         let (log_start, log_end) = (bounds.log_start, bounds.log_end);
@@ -276,12 +220,14 @@ impl Journal {
                 // The last batch of a read may be cut; it comes whole with the next one.
                 let Some((batch, behind)) = rest.split_at_checked(header.size_bytes()) else { break };
                 // Base offset and leader epoch lie outside of the batch's checksum. A snapshot ends between batches.
-                if header.next_offset() > from
-                    && (header.base_offset != from || header.partition_leader_epoch != self.leader_epoch)
-                {
+                let is_ahead = header.next_offset() > from;
+                if is_ahead && header.base_offset != from {
                     return Err(self.unreadable(from, "the batch does not continue the journal"));
                 }
                 self.replay_batch(batch, from, &mut builder)?;
+                if is_ahead && header.partition_leader_epoch != epoch_of(builder.image().generation()) {
+                    return Err(self.unreadable(from, "the batch is of another generation"));
+                }
                 self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_add(batch.len() as u64);
                 from = from.max(header.next_offset());
                 rest = behind;
@@ -333,11 +279,43 @@ impl Journal {
     }
 }
 
-/// The journal is of another cluster, or the cluster cannot be recorded.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClaimError {
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    #[error(transparent)]
-    Cluster(#[from] ApplyError),
+fn name() -> TopicPartition {
+    TopicPartition::new(JOURNAL, 0)
+}
+
+fn config() -> LogConfig {
+    LogConfig { segment_bytes: SEGMENT_BYTES, delete_on_retention: false, ..LogConfig::default() }
+}
+
+/// Removes the log that is there, begins one at `base`, and lets the incoming snapshot count. Each step can be done again.
+fn begin_anew(fs: &Arc<dyn Fs>, dir: &Path, base: Offset, now: Timestamp) -> Result<Log, JournalError> {
+    let io = |file: &Path| {
+        let file = file.to_owned();
+        move |source| JournalError::Io { file, source }
+    };
+    let is_kept = |name: &str| snapshot::is_snapshot(name) || known_leader::is_note(name);
+    for entry in fs.read_dir(dir).map_err(io(dir))?.into_iter().filter(|entry| !entry.is_dir) {
+        let path = dir.join(&entry.name);
+        if !is_kept(&entry.name) {
+            fs.remove_file(&path).map_err(io(&path))?;
+        }
+    }
+    fs.sync_dir(dir).map_err(io(dir))?;
+    let name = name();
+    let known = Checkpoint {
+        log_start: base,
+        recovery_point: base,
+        high_watermark: base,
+        segment: base,
+        position: 0,
+        heads_sum: 0,
+        producer_snapshot: None,
+        topic_id: None,
+    };
+    let checkpoint_file = dir.join(checkpoint::CHECKPOINT_FILE);
+    checkpoint::write(fs.as_ref(), dir, [(&name, &known)]).map_err(io(&checkpoint_file))?;
+    let (mut log, _) = Log::open(Arc::clone(fs), dir.to_owned(), name, config(), Some(known), false, now)?;
+    log.flush()?;
+    snapshot::accept_incoming(fs.as_ref(), dir)?;
+    Ok(log)
 }

@@ -83,6 +83,15 @@ pub enum DirError {
     },
 }
 
+/// Whose a data directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster it belongs to.
+    pub cluster_id: Uuid,
+    /// The node it belongs to.
+    pub node_id: NodeId,
+}
+
 /// An open data directory; the lock is held until this is dropped.
 #[derive(Debug)]
 pub struct DataDir {
@@ -109,7 +118,7 @@ impl DataDir {
         let meta = root.join(META_FILE);
         let above = above(&*fs, &root);
         // Read first: nothing is created in a directory that turns out to be somebody else's.
-        let identity = Self::read_identity(&*fs, &root, node_id)?;
+        let identity = Self::cluster_for(&*fs, &root, node_id)?;
         fs.create_dir_all(&root).map_err(io_error(&root, "created"))?;
         let lock_path = root.join(LOCK_FILE);
         let lock = fs.lock(&lock_path).map_err(|source| match source.kind() {
@@ -119,7 +128,7 @@ impl DataDir {
         // Again under the lock: another process may have made it meanwhile.
         let identity = match identity {
             Some(identity) => Some(identity),
-            None => Self::read_identity(&*fs, &root, node_id)?,
+            None => Self::cluster_for(&*fs, &root, node_id)?,
         };
         let created = identity.is_none();
         let cluster_id = match identity {
@@ -150,7 +159,9 @@ impl DataDir {
         Ok(Self { fs, root, cluster_id, node_id, created, file_systems, sync_failed: Mutex::new(None) })
     }
 
-    fn read_identity(fs: &dyn Fs, root: &Path, wanted: NodeId) -> Result<Option<Uuid>, DirError> {
+    /// Whose a directory is, without taking it: nothing is locked, created or changed. `None` where it has no identity yet,
+    /// as that of a follower which is to adopt its leader's cluster before [`DataDir::open`].
+    pub fn identity(fs: &dyn Fs, root: &Path) -> Result<Option<Identity>, DirError> {
         let path = root.join(META_FILE);
         let bytes =
             read_small_file(fs, &path).map_err(|source| DirError::Io { path: path.clone(), action: "read", source })?;
@@ -167,10 +178,18 @@ impl DataDir {
             return Err(DirError::NewerFormat { path: root.to_owned(), found: version, known: FORMAT_VERSION });
         }
         let node_id = NodeId::new(parsed(&values, "node.id").ok_or_else(|| bad("no usable node.id"))?);
-        if node_id != wanted {
-            return Err(DirError::OtherNode { path: root.to_owned(), found: node_id, wanted });
+        let cluster_id = parsed(&values, "cluster.id").ok_or_else(|| bad("no usable cluster.id"))?;
+        Ok(Some(Identity { cluster_id, node_id }))
+    }
+
+    /// The cluster of a directory that is to be `wanted`'s.
+    fn cluster_for(fs: &dyn Fs, root: &Path, wanted: NodeId) -> Result<Option<Uuid>, DirError> {
+        match Self::identity(fs, root)? {
+            Some(Identity { node_id, .. }) if node_id != wanted => {
+                Err(DirError::OtherNode { path: root.to_owned(), found: node_id, wanted })
+            }
+            identity => Ok(identity.map(|identity| identity.cluster_id)),
         }
-        parsed(&values, "cluster.id").map(Some).ok_or_else(|| bad("no usable cluster.id"))
     }
 
     /// The directory.

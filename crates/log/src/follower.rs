@@ -91,14 +91,16 @@ impl Log {
             return Ok(self.roll()?);
         }
         // A cut can leave an empty segment where the leader still writes to the one before.
-        let before = {
-            let view = self.shared.view.read();
-            view.segments.iter().rev().nth(1).map(Arc::clone)
-        };
-        match before.filter(|before| self.active.size() == 0 && before.base_offset == segment) {
+        match self.before_empty().filter(|before| before.base_offset == segment) {
             Some(before) => Ok(self.drop_empty(before)?),
             None => Err(ReplicateError::Segment { active, found: segment }),
         }
+    }
+
+    /// The segment before the active one, where that is empty.
+    fn before_empty(&self) -> Option<Arc<Segment>> {
+        let view = self.shared.view.read();
+        view.segments.iter().rev().nth(1).filter(|_| self.active.size() == 0).map(Arc::clone)
     }
 
     fn drop_empty(&mut self, before: Arc<Segment>) -> Result<(), AppendError> {
@@ -127,7 +129,15 @@ impl Log {
         Ok(())
     }
 
-    /// Lowers the durable end and the high watermark to the batch that begins at or holds `to`, and keeps them there until
+    /// The first offset from the log start on that cannot be served, inclusive; `None` where nothing is damaged as far as is
+    /// known.
+    pub fn first_damaged(&self) -> Option<Offset> {
+        let (log_start, damage) = (self.log_start(), self.damage());
+        let of_interest = damage.iter().filter(|range| range.offset_end > log_start);
+        of_interest.map(|range| range.offset).min()
+    }
+
+    /// Lowers the durable end and the high watermark to the batch, or the damage, that begins at or holds `to`, and keeps them there until
     /// [`Log::cut_aside`] or [`Log::reset_to`]: a checkpoint taken now does not vouch for what is about to go. Write one
     /// before the cut. Returns what will be the log end.
     pub fn prepare_cut(&mut self, to: Offset) -> Result<Offset, LogError> {
@@ -150,8 +160,8 @@ impl Log {
         Ok(end)
     }
 
-    /// Cuts the log so that it ends at `to`, or at the beginning of the batch that holds it, also below the high
-    /// watermark, after the cut batches were written to a file beside the segments that begins with `reason`. `None` where
+    /// Cuts the log so that it ends at `to`, or at the beginning of the batch or the damage that holds it, also below the
+    /// high watermark, after the cut batches were written to a file beside the segments that begins with `reason`. `None` where
     /// there is nothing to cut. Only a follower whose leader has no such batches does this.
     pub fn cut_aside(&mut self, to: Offset, reason: &str) -> Result<Option<Cut>, LogError> {
         let (log_start, log_end) = (self.log_start(), self.log_end());
@@ -164,8 +174,18 @@ impl Log {
         if end == log_end {
             return Ok(None);
         }
+        if end < log_start {
+            return Err(LogError::OffsetOutOfRange { offset: end, from: log_start, to: log_end });
+        }
         let kept = self.keep(end, log_end, reason).map_err(|(file, source)| self.change_failed(file, source))?;
         self.truncate_to(end)?;
+        // The leader decides where a segment begins: one without batches is none of its.
+        if let Some(before) = self.before_empty() {
+            self.drop_empty(before).map_err(|error| match error {
+                AppendError::Io { file, source } => LogError::Io { file, source },
+                error => LogError::Offline(error.to_string().into()),
+            })?;
+        }
         Ok(Some(kept))
     }
 
@@ -256,9 +276,8 @@ impl Log {
             let position = if segment.base_offset >= from {
                 0
             } else {
-                let found = segment.find(from, segment.size());
-                let found = found.map_err(|error| (path.clone(), io::Error::other(error.to_string())))?;
-                found.map_or(segment.size(), |found| found.position)
+                let place = segment.place_to_cut(from, segment.size());
+                place.map_err(|error| (path.clone(), io::Error::other(error.to_string())))?.0
             };
             let source = segment.file().map_err(|error| (segment.path(LOG_SUFFIX), error))?;
             end = copy(&*source, position, segment.size(), &*file, end).map_err(failed)?;

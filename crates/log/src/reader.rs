@@ -394,7 +394,14 @@ impl LogReader {
         }
         let limit = match part.limit {
             Some(limit) => limit,
-            None => segment.find(end, part.size)?.map_or(part.size, |found| found.position),
+            None => match segment.find(end, part.size) {
+                Ok(found) => found.map_or(part.size, |found| found.position),
+                // An end inside of damage hides nothing of what lies before the damage.
+                Err(ReadError::Damaged(damage)) if damage.position > position && damage.offset > from => {
+                    damage.position + 1
+                }
+                Err(error) => return Err(error),
+            },
         };
         let damaged = segment.damage_after(position).filter(|damage| damage.position < limit);
         let readable = damaged.as_ref().map_or(limit, |damage| damage.position);

@@ -210,7 +210,7 @@ impl Recovery {
         now: Timestamp,
     ) -> Result<(Log, Recovered), RecoveryError> {
         let start = self.start(from);
-        self.load_epochs(start)?;
+        self.load_epochs(start, from)?;
         if from.is_none_or(|from| from.producer_snapshot.is_some() || start.offset < from.recovery_point) {
             self.producers = producers_at(
                 &self.place,
@@ -322,6 +322,8 @@ impl Recovery {
             };
             let damage_before = segment.damage();
             if at.position == segment.size() {
+                // What was damaged behind the end is gone; other batches will lie there.
+                segment.forget_damage_behind(at.position);
                 scans.push(Scanned {
                     damage_before,
                     end_position: at.position,
@@ -607,35 +609,50 @@ impl Recovery {
 
     // ---- derived files --------------------------------------------------------------------------------------------
 
-    fn load_epochs(&mut self, start: Start) -> Result<(), RecoveryError> {
+    fn load_epochs(&mut self, start: Start, from: Option<Checkpoint>) -> Result<(), RecoveryError> {
         let path = self.place.dir.join(leader_epoch::FILE);
         let read = match read_small_file(&*self.place.fs, &path) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
             other => self.io(&path, other)?,
         };
         self.epochs_on_file = read.and_then(|bytes| History::decode(&bytes));
-        match &self.epochs_on_file {
-            Some(on_file) => self.epochs = on_file.clone(),
-            None => {
-                for segment in self.segments.get(..=start.number).unwrap_or_default() {
-                    if segment.size() == 0 {
-                        continue;
+        let first = self.segments.first().map_or(Offset::ZERO, |segment| segment.base_offset);
+        let log_start = from.map_or(first, |from| from.log_start.max(first));
+        match self.epochs_on_file.clone() {
+            None => self.epochs = self.epochs_of_batches(start, start.offset)?,
+            Some(on_file) => match on_file.entries().first() {
+                // The file knows of a later log start than the checkpoint does: what lies between is part of the log again.
+                Some((_, begin)) if *begin > log_start => {
+                    self.epochs = self.epochs_of_batches(start, (*begin).min(start.offset))?;
+                    for (leader_epoch, begin) in on_file.entries() {
+                        self.epochs.assign(*leader_epoch, *begin);
                     }
-                    let file = segment.file().map_err(|error| segment.io(error))?;
-                    let epochs = &mut self.epochs;
-                    let walked = segment.walk(&*file, 0, segment.size(), |_, header| {
-                        let below = header.base_offset < start.offset;
-                        if below {
-                            epochs.assign(header.partition_leader_epoch, header.base_offset);
-                        }
-                        below
-                    });
-                    ignore_damage(walked)?;
                 }
-            }
+                _ => self.epochs = on_file,
+            },
         }
         self.epochs.truncate_from_end(start.offset);
         Ok(())
+    }
+
+    /// The epochs of the batches below `end`, up to the segment that the scan begins in.
+    fn epochs_of_batches(&self, start: Start, end: Offset) -> Result<History, RecoveryError> {
+        let mut epochs = History::default();
+        for segment in self.segments.get(..=start.number).unwrap_or_default() {
+            if segment.size() == 0 || segment.base_offset >= end {
+                continue;
+            }
+            let file = segment.file().map_err(|error| segment.io(error))?;
+            let walked = segment.walk(&*file, 0, segment.size(), |_, header| {
+                let below = header.base_offset < end;
+                if below {
+                    epochs.assign(header.partition_leader_epoch, header.base_offset);
+                }
+                below
+            });
+            ignore_damage(walked)?;
+        }
+        Ok(epochs)
     }
 
     fn finish_epochs(&mut self, log_start: Offset, log_end: Offset) -> Result<(), RecoveryError> {

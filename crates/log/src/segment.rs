@@ -182,6 +182,11 @@ impl Segment {
         self.damage.write().retain(|range| range.position < position);
     }
 
+    /// Forgets damaged bytes behind a position; offsets that are missing there stay missing.
+    pub(crate) fn forget_damage_behind(&self, position: u64) {
+        self.damage.write().retain(|range| range.position < position || range.position_end <= position);
+    }
+
     /// Takes the damaged ranges from the side file.
     pub(crate) fn load_damage(&self) -> io::Result<()> {
         *self.damage.write() = damage::load(self.fs(), &self.path(DAMAGE_SUFFIX), &self.path(LOG_SUFFIX))?;
@@ -409,6 +414,34 @@ impl Segment {
             let damage = self.damage_here(position, Reason::Missing);
             return Err(ReadError::Damaged(Damage { offset: target, offset_end, ..damage }));
         }
+    }
+
+    /// Where a log that ends at or before `target` ends in this segment, and its log end then: the beginning of the batch
+    /// or of the damage that holds `target`. Damage that nobody has met yet ends it as well. Nothing behind that place is
+    /// read.
+    pub(crate) fn place_to_cut(&self, target: Offset, limit: u64) -> Result<(u64, Offset), ReadError> {
+        let file = self.file().map_err(|error| self.io(error))?;
+        let start = self.floor(&*file, target, limit)?.unwrap_or(0);
+        let (mut found, mut behind) = (None, (start, None));
+        let walked = self.walk(&*file, start, limit, |position, header| {
+            if header.last_offset() >= target {
+                found = Some((position, header.base_offset));
+            } else {
+                behind = (position + header.size_bytes() as u64, Some(header.next_offset()));
+            }
+            found.is_none()
+        });
+        match walked {
+            Ok(()) => {}
+            Err(ReadError::Damaged(_)) => {
+                return Ok((behind.0, behind.1.unwrap_or(self.base_offset)));
+            }
+            Err(error) => return Err(error),
+        }
+        if let Some(damage) = self.damage_holding(target) {
+            return Ok((damage.position, damage.offset));
+        }
+        Ok(found.unwrap_or((limit, target)))
     }
 
     fn damage_holding(&self, offset: Offset) -> Option<Damage> {

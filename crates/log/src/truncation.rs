@@ -12,7 +12,7 @@ use crate::log::{Log, LogError};
 use crate::reader::{Mark, ReadError};
 use crate::segment::{LOG_SUFFIX, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, remove_if_there};
 
-/// A batch boundary at which the log may come to end.
+/// A boundary of batches, or the beginning of damage, at which the log may come to end.
 pub(crate) struct CutPoint {
     pub(crate) segment: Arc<Segment>,
     pub(crate) position: u64,
@@ -37,6 +37,9 @@ impl Log {
             return Err(LogError::OffsetOutOfRange { offset, from: high_watermark.max(log_start), to: log_end });
         }
         let CutPoint { segment, position, end } = self.cut_point(offset)?;
+        if end < high_watermark.max(log_start) {
+            return Err(LogError::OffsetOutOfRange { offset: end, from: high_watermark.max(log_start), to: log_end });
+        }
         let removed = {
             let mut view = self.shared.view.write();
             let kept = view.segment_at(segment.base_offset) + 1;
@@ -66,17 +69,14 @@ impl Log {
         Ok(end)
     }
 
-    /// Where the log is cut to end at `offset`, or at the beginning of the batch that holds it.
+    /// Where the log is cut to end at `offset`, or at the beginning of the batch or the damage that holds it.
     pub(crate) fn cut_point(&self, offset: Offset) -> Result<CutPoint, ReadError> {
         let segment = {
             let view = self.shared.view.read();
             let segment = view.segments.get(view.segment_at(offset)).map(Arc::clone);
             segment.unwrap_or_else(|| Arc::clone(&self.active))
         };
-        let (position, end) = match segment.find(offset, segment.size())? {
-            Some(found) => (found.position, found.header.base_offset),
-            None => (segment.size(), offset),
-        };
+        let (position, end) = segment.place_to_cut(offset, segment.size())?;
         Ok(CutPoint { segment, position, end })
     }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use chronik_model::{NodeId, TopicId};
+use chronik_model::{Generation, LeaderEpoch, NodeId, PartitionIndex, TopicId};
 
 use crate::config::DescribedConfig;
-use crate::image::ConfigResource;
-use crate::rules::RuleError;
+use crate::image::{ConfigResource, Partition};
+use crate::leader::{Leadership, ReplicationMode};
+use crate::rules::{IsrError, LeadershipError, RegistrationError, RuleError};
 
 /// Asked of the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,80 @@ pub enum Command {
         /// The topic.
         id: TopicId,
     },
+    /// A node that may lead starts. Nothing changes where it has no other nodes, and where it led and stopped cleanly;
+    /// elsewhere every partition gets a leader epoch that none had before.
+    Lead {
+        /// The node.
+        node_id: NodeId,
+        /// What acknowledgements wait for.
+        mode: ReplicationMode,
+        /// Whether it is to have followers.
+        is_replicated: bool,
+        /// Whether every log of it was closed cleanly.
+        clean_stop: bool,
+        /// Generations up to this one are known to be taken.
+        above: Generation,
+    },
+    /// A node is to lead in place of whoever does.
+    Promote {
+        /// The node.
+        node_id: NodeId,
+        /// Address that clients are told.
+        host: String,
+        /// Port that clients are told.
+        port: u16,
+        /// Its rack, where it has one.
+        rack: Option<String>,
+        /// What acknowledgements wait for.
+        mode: ReplicationMode,
+        /// Generations up to this one are known to be taken.
+        above: Generation,
+    },
+    /// Give a follower a number that no node has.
+    AllocateNodeId,
+    /// A follower connected. It gets a new broker epoch, and a first time every partition.
+    RegisterFollower {
+        /// Its number.
+        node_id: NodeId,
+        /// Address that clients are told.
+        host: String,
+        /// Port that clients are told.
+        port: u16,
+        /// Its rack, where it has one.
+        rack: Option<String>,
+    },
+    /// A follower's connection is gone: until it registers again, it does not get into the ISR of anything.
+    FenceFollower {
+        /// The follower.
+        node_id: NodeId,
+    },
+    /// A follower does not come back: it is no replica of anything any more.
+    UnregisterBroker {
+        /// The follower.
+        node_id: NodeId,
+    },
+    /// Change who is in sync, of each partition by itself (AlterPartition, KIP-497).
+    AlterIsr {
+        /// The leader that asks.
+        node_id: NodeId,
+        /// The changes.
+        changes: Vec<IsrChange>,
+    },
+}
+
+/// Who is to be in sync.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsrChange {
+    /// The topic.
+    pub topic_id: TopicId,
+    /// The partition's number.
+    pub partition: PartitionIndex,
+    /// The replicas to be in sync, the leader among them.
+    pub isr: Vec<NodeId>,
+    /// The leader epoch that the leader asks in.
+    pub leader_epoch: LeaderEpoch,
+    /// The partition epoch that the change is made to.
+    pub partition_epoch: i32,
 }
 
 /// A topic to be created.
@@ -204,6 +279,29 @@ pub enum Outcome {
     },
     /// It is known that the files are gone.
     DeletionRecorded,
+    /// The node leads, or why it does not. `None` where it leads without generations, having no other nodes.
+    Leads(Result<Option<Leadership>, LeadershipError>),
+    /// The number, which nobody else gets.
+    NodeId(Result<NodeId, RegistrationError>),
+    /// The follower's broker epoch.
+    FollowerRegistered(Result<i64, RegistrationError>),
+    /// The follower does not get into an ISR.
+    FollowerFenced,
+    /// The broker is no more.
+    BrokerUnregistered(Result<(), RegistrationError>),
+    /// One for each partition, in the order named.
+    IsrAltered(Vec<AlteredIsr>),
+}
+
+/// What came of a change of an ISR.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlteredIsr {
+    /// The topic.
+    pub topic_id: TopicId,
+    /// The partition's number.
+    pub partition: PartitionIndex,
+    /// How it is now, or why it is as it was.
+    pub result: Result<Partition, IsrError>,
 }
 
 /// What came of a topic to be created.

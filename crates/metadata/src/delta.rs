@@ -1,10 +1,12 @@
 //! What became different between two images.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use chronik_model::TopicId;
 
-use crate::image::{ConfigResource, RemovedTopic, ResourceKind};
+use crate::image::{ConfigResource, Image, RemovedTopic, ResourceKind};
 
 /// What became different. A topic is in at most one of created, grown and removed; one that was created and removed
 /// between the two images is among the removed only.
@@ -12,14 +14,59 @@ use crate::image::{ConfigResource, RemovedTopic, ResourceKind};
 pub struct Delta {
     pub(crate) created: BTreeSet<TopicId>,
     pub(crate) grown: BTreeSet<TopicId>,
+    pub(crate) shrunk: BTreeSet<TopicId>,
     pub(crate) removed: Vec<RemovedTopic>,
     pub(crate) changed: BTreeSet<(TopicId, usize)>,
     pub(crate) reconfigured: BTreeSet<TopicId>,
     pub(crate) resources: BTreeSet<ConfigResource>,
     pub(crate) brokers_changed: bool,
+    pub(crate) leader_changed: bool,
 }
 
 impl Delta {
+    /// What became different from one whole image to another that did not come from it record by record. A name that
+    /// stands for another topic is one topic removed and one created. A topic in neither image is among the removed where
+    /// its files are newly to be deleted.
+    pub fn between(old: &Image, new: &Image) -> Self {
+        let mut delta = Self {
+            brokers_changed: old.brokers() != new.brokers(),
+            leader_changed: (old.generation(), old.leader(), old.leader_epoch())
+                != (new.generation(), new.leader(), new.leader_epoch()),
+            ..Self::default()
+        };
+        for topic in old.topics() {
+            if new.topic_by_id(topic.id).is_none() {
+                delta.removed.push(RemovedTopic { id: topic.id, name: Arc::clone(&topic.name) });
+            }
+        }
+        let known: BTreeSet<TopicId> = old.deletions_pending().map(|removed| removed.id).collect();
+        let unknown = new.deletions_pending().filter(|removed| !known.contains(&removed.id));
+        delta.removed.extend(unknown.filter(|removed| old.topic_by_id(removed.id).is_none()).cloned());
+        for topic in new.topics() {
+            let Some(before) = old.topic_by_id(topic.id) else {
+                delta.created.insert(topic.id);
+                continue;
+            };
+            match topic.partitions.len().cmp(&before.partitions.len()) {
+                Ordering::Greater => drop(delta.grown.insert(topic.id)),
+                Ordering::Less => drop(delta.shrunk.insert(topic.id)),
+                Ordering::Equal => {}
+            }
+            for (index, (then, now)) in before.partitions.iter().zip(&topic.partitions).enumerate() {
+                if then != now {
+                    delta.changed.insert((topic.id, index));
+                }
+            }
+            let resource = ConfigResource::topic(Arc::clone(&topic.name));
+            if old.configs(&resource) != new.configs(&resource) {
+                delta.reconfigured.insert(topic.id);
+            }
+        }
+        let resources = old.resources().chain(new.resources()).filter(|resource| resource.kind != ResourceKind::Topic);
+        delta.resources.extend(resources.filter(|resource| old.configs(resource) != new.configs(resource)).cloned());
+        delta
+    }
+
     /// Topics that are new.
     pub fn topics_created(&self) -> impl Iterator<Item = TopicId> + '_ {
         self.created.iter().copied()
@@ -28,6 +75,12 @@ impl Delta {
     /// Topics that have more partitions than before.
     pub fn topics_grown(&self) -> impl Iterator<Item = TopicId> + '_ {
         self.grown.iter().copied()
+    }
+
+    /// Topics that have fewer partitions than before, as only a replaced image can have them: the last ones never were on
+    /// the node that leads.
+    pub fn topics_shrunk(&self) -> impl Iterator<Item = TopicId> + '_ {
+        self.shrunk.iter().copied()
     }
 
     /// Topics that are no more, in the order of their removal.
@@ -55,9 +108,14 @@ impl Delta {
         self.resources.iter()
     }
 
-    /// Whether a broker registered.
+    /// Whether a broker registered, was fenced, or is no more.
     pub fn brokers_changed(&self) -> bool {
         self.brokers_changed
+    }
+
+    /// Whether another node leads, or the same one in another generation or leader epoch.
+    pub fn leader_changed(&self) -> bool {
+        self.leader_changed
     }
 
     /// Whether nothing is different that anybody would have to act on.
@@ -65,3 +123,6 @@ impl Delta {
         *self == Self::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

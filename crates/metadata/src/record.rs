@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chronik_model::{NodeId, TopicId, Uuid};
+use chronik_model::{Generation, LeaderEpoch, NodeId, TopicId, Uuid};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::image::{ConfigResource, Partition};
+use crate::leader::ReplicationMode;
 
 /// The version that records are written with.
 pub const RECORD_VERSION: u16 = 1;
@@ -106,6 +107,47 @@ pub enum Record {
     ProducerIdsAllocated {
         /// The first producer id not handed out.
         next: i64,
+    },
+    /// A node leads every partition from now on, as the first of its replicas. Every other broker is fenced.
+    Led {
+        /// The generation, in which this record and those after it are written.
+        #[serde(with = "as_generation")]
+        generation: Generation,
+        /// The node.
+        #[serde(with = "as_node")]
+        node_id: NodeId,
+        /// The leader epoch of every partition.
+        #[serde(with = "as_leader_epoch")]
+        leader_epoch: LeaderEpoch,
+        /// What acknowledgements wait for.
+        mode: ReplicationMode,
+        /// Whether the replicas in sync stay so; otherwise the node alone is.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keeps_isr: bool,
+    },
+    /// A broker is a replica of every partition from now on, in sync with none.
+    ReplicaAdded {
+        /// The broker.
+        #[serde(with = "as_node")]
+        node_id: NodeId,
+    },
+    /// A broker's connection is gone.
+    BrokerFenced {
+        /// The broker.
+        #[serde(with = "as_node")]
+        node_id: NodeId,
+    },
+    /// A broker is no more, and no replica of any partition.
+    BrokerUnregistered {
+        /// The broker.
+        #[serde(with = "as_node")]
+        node_id: NodeId,
+    },
+    /// Node ids below `next` are taken or were given to followers.
+    NodeIdsAllocated {
+        /// The first one to look at.
+        #[serde(with = "as_node")]
+        next: NodeId,
     },
 }
 
@@ -212,6 +254,19 @@ pub(crate) mod as_nodes {
     }
 }
 
+pub(crate) mod as_generation {
+    use chronik_model::Generation;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(generation: &Generation, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i32(generation.get())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Generation, D::Error> {
+        i32::deserialize(deserializer).map(Generation::new)
+    }
+}
+
 pub(crate) mod as_leader_epoch {
     use chronik_model::LeaderEpoch;
     use serde::{Deserialize as _, Deserializer, Serializer};
@@ -304,7 +359,7 @@ mod tests {
         }
         expect![[r#"
             metadata record has version 2, this build knows up to 1
-            metadata record is not one this build knows: unknown variant `streams_topology`, expected one of `cluster`, `broker_registered`, `topic_created`, `partitions_added`, `partition_changed`, `topic_removed`, `topic_files_deleted`, `deletion_pending`, `config_changed`, `producer_ids_allocated`
+            metadata record is not one this build knows: unknown variant `streams_topology`, expected one of `cluster`, `broker_registered`, `topic_created`, `partitions_added`, `partition_changed`, `topic_removed`, `topic_files_deleted`, `deletion_pending`, `config_changed`, `producer_ids_allocated`, `led`, `replica_added`, `broker_fenced`, `broker_unregistered`, `node_ids_allocated`
             metadata record is not one this build knows: unknown field `shard`, expected `next`
             metadata record is not one this build knows: missing field `next`
             metadata record is not one this build knows: unknown field `extra`, expected `version` or `record` at line 1 column 72

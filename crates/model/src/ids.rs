@@ -36,6 +36,10 @@ integer_id!(
     NodeId(i32)
 );
 integer_id!(
+    /// The number of a leader of the whole node set: every promotion raises it. Zero before there is one.
+    Generation(i32)
+);
+integer_id!(
     /// A partition's number within its topic, counted from 0.
     PartitionIndex(i32)
 );
@@ -55,6 +59,11 @@ integer_id!(
 impl NodeId {
     /// "No node": an unknown leader or controller on the wire.
     pub const NONE: Self = Self(-1);
+}
+
+impl Generation {
+    /// Before any leader.
+    pub const ZERO: Self = Self(0);
 }
 
 impl ProducerId {

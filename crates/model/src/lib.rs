@@ -11,7 +11,7 @@ mod offset;
 mod time;
 mod uuid;
 
-pub use ids::{NodeId, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicId, TopicPartition};
+pub use ids::{Generation, NodeId, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicId, TopicPartition};
 pub use offset::{LeaderEpoch, Offset};
 pub use time::{Instant, Timestamp};
 pub use uuid::{ParseUuidError, Uuid};

@@ -115,13 +115,31 @@ pub(crate) struct Following {
     pub(crate) log_start: Offset,
     /// The leader epoch in which the high watermark was learned.
     pub(crate) told_in: LeaderEpoch,
-    /// Whether consumers may be served: not between the news of a later leader and its first word.
-    pub(crate) readable: bool,
+    /// Whether the leader has said how far the log is committed, since the news of a later leader or the last cut.
+    pub(crate) spoken: bool,
+    /// The highest high watermark before a cut, exclusive: consumers have seen it.
+    pub(crate) seen: Offset,
+    /// The first damaged offset that the leader was told.
+    pub(crate) damaged: Option<Offset>,
 }
 
 impl Following {
     pub(crate) fn new(told_in: LeaderEpoch) -> Self {
-        Self { attached: None, told: Offset::ZERO, log_start: Offset::ZERO, told_in, readable: true }
+        Self {
+            attached: None,
+            told: Offset::ZERO,
+            log_start: Offset::ZERO,
+            told_in,
+            spoken: true,
+            seen: Offset::ZERO,
+            damaged: None,
+        }
+    }
+
+    /// Whether consumers may be served: not between the news of a later leader and its first word, nor below what they
+    /// have seen, as far as the leader still has that.
+    pub(crate) fn is_readable(&self, high_watermark: Offset) -> bool {
+        self.spoken && high_watermark >= self.seen.min(self.told)
     }
 }
 
@@ -132,9 +150,16 @@ impl<T> Replica<T> {
     /// This replica leads, knows a later leader, or its log cannot be read.
     pub fn attach(&mut self, attach: &Attach) -> Result<Attached, FollowError> {
         self.online()?;
+        let (high_watermark, is_later) = (self.high_watermark, attach.leader_epoch > self.leader_epoch);
         let following = self.following(attach.leader_epoch)?;
         following.attached = Some(attach.leader_epoch);
-        following.readable &= following.told_in >= attach.leader_epoch;
+        following.spoken &= following.told_in >= attach.leader_epoch;
+        if is_later {
+            // Nothing more is believed of what an earlier leader said.
+            following.told = high_watermark;
+        }
+        // One that was prepared for another agreement.
+        self.log.abandon_cut();
         self.leader_epoch = attach.leader_epoch;
         self.attached(attach.id)
     }
@@ -145,8 +170,9 @@ impl<T> Replica<T> {
     /// As [`Replica::truncate`].
     pub fn prepare_truncate(&mut self, truncate: &Truncate) -> Result<(), FollowError> {
         self.check_truncate(truncate)?;
-        self.log.prepare_cut(truncate.to)?;
+        let prepared = self.log.prepare_cut(truncate.to);
         self.lowered();
+        prepared?;
         Ok(())
     }
 
@@ -156,10 +182,15 @@ impl<T> Replica<T> {
     /// The leader is not the one attached to, or contradicts what it said was committed; or the disk failed.
     pub fn truncate(&mut self, truncate: &Truncate, effects: &mut Vec<Effect<T>>) -> Result<Attached, FollowError> {
         self.check_truncate(truncate)?;
-        let reason = format!("the leader of epoch {} does not have it", truncate.leader_epoch);
-        let outcome = self.log.cut_aside(truncate.to, &reason);
+        let reason = if self.repairs(truncate.to) {
+            format!("damaged, the leader of epoch {} sends it again", truncate.leader_epoch)
+        } else {
+            format!("the leader of epoch {} does not have it", truncate.leader_epoch)
+        };
+        let cut = self.log.cut_aside(truncate.to, &reason);
+        // A disk that fails halfway has changed the log's bounds as well.
         self.lowered();
-        effects.extend(outcome?.map(Effect::TailCut));
+        effects.extend(cut?.map(Effect::TailCut));
         self.want_flush(effects);
         self.attached(truncate.id)
     }
@@ -171,8 +202,9 @@ impl<T> Replica<T> {
     pub fn prepare_reset(&mut self, reset: &Reset) -> Result<(), FollowError> {
         self.online()?;
         self.agreed(reset.leader_epoch)?;
-        self.log.prepare_cut(self.log.first_segment())?;
+        let prepared = self.log.prepare_cut(self.log.first_segment());
         self.lowered();
+        prepared?;
         Ok(())
     }
 
@@ -183,8 +215,12 @@ impl<T> Replica<T> {
     pub fn reset(&mut self, reset: &Reset, effects: &mut Vec<Effect<T>>) -> Result<Attached, FollowError> {
         self.online()?;
         self.agreed(reset.leader_epoch)?;
-        let reason = format!("it shares nothing with the leader of epoch {}", reset.leader_epoch);
-        let outcome = self.log.reset_to(reset.to, (reset.cause == ResetCause::Diverged).then_some(&reason));
+        let reason = match reset.cause {
+            ResetCause::Empty | ResetCause::Retention => None,
+            ResetCause::Diverged => Some(format!("it shares nothing with the leader of epoch {}", reset.leader_epoch)),
+            ResetCause::Damaged => Some(format!("damaged, the leader of epoch {} sends it again", reset.leader_epoch)),
+        };
+        let outcome = self.log.reset_to(reset.to, reason.as_deref());
         // Also where the disk failed half way: what is left of the log is what counts.
         self.lowered();
         outcome?;
@@ -242,7 +278,7 @@ impl<T> Replica<T> {
                 if following.told_in == leader_epoch { following.told.max(high_watermark) } else { high_watermark };
             following.told_in = leader_epoch;
             following.log_start = log_start;
-            following.readable = true;
+            following.spoken = true;
         }
         self.advance(effects);
         self.follow_log_start()?;
@@ -287,27 +323,49 @@ impl<T> Replica<T> {
         self.online()?;
         self.agreed(truncate.leader_epoch)?;
         let (high_watermark, leader_epoch) = (self.high_watermark, truncate.leader_epoch);
-        if truncate.to < high_watermark && self.following(leader_epoch)?.told_in >= leader_epoch {
+        let repairs = self.repairs(truncate.to);
+        if truncate.to < high_watermark && !repairs && self.following(leader_epoch)?.told_in >= leader_epoch {
             return Err(FollowError::BelowHighWatermark { to: truncate.to, high_watermark, leader_epoch });
         }
         Ok(())
     }
 
+    /// Whether a cut there only removes what is damaged, and what lies behind that.
+    fn repairs(&self, to: Offset) -> bool {
+        match &self.role {
+            Role::Leader(_) => false,
+            Role::Follower(following) => following.damaged.is_some_and(|damaged| damaged <= to),
+        }
+    }
+
     /// Takes over the high watermark of a log that was cut.
     fn lowered(&mut self) {
         let high_watermark = self.log.high_watermark();
-        let changed = high_watermark != self.high_watermark;
-        self.high_watermark = high_watermark;
         if let Role::Follower(following) = &mut self.role {
+            if high_watermark < self.high_watermark {
+                following.seen = following.seen.max(self.high_watermark);
+            }
             following.told = following.told.min(high_watermark);
-            following.readable &= !changed;
+            following.spoken &= high_watermark == self.high_watermark;
         }
+        self.high_watermark = high_watermark;
         self.check_invariants();
     }
 
-    fn attached(&self, id: TopicIdPartition) -> Result<Attached, FollowError> {
+    fn attached(&mut self, id: TopicIdPartition) -> Result<Attached, FollowError> {
         let log_end = self.log.log_end();
-        let tail = self.log.reader().batch_before(log_end)?;
+        let mut damaged = self.log.first_damaged();
+        let tail = match self.log.reader().batch_before(log_end) {
+            Ok(tail) => tail.filter(|_| damaged.is_none()),
+            Err(ReadError::Damaged(found)) => {
+                damaged = Some(damaged.map_or(found.offset, |damaged| damaged.min(found.offset)));
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Role::Follower(following) = &mut self.role {
+            following.damaged = damaged;
+        }
         Ok(Attached {
             id,
             leader_epoch: self.leader_epoch,
@@ -319,6 +377,7 @@ impl<T> Replica<T> {
                 crc: header.crc,
                 leader_epoch: header.partition_leader_epoch,
             }),
+            damaged,
             epochs: self.log.leader_epochs().entries().to_vec(),
         })
     }

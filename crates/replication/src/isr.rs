@@ -86,6 +86,11 @@ pub(crate) struct Tracker {
     assignment: Assignment,
     committed: BTreeSet<NodeId>,
     proposed: Option<BTreeSet<NodeId>>,
+    /// Who was in sync before a change that not everybody who is in sync now is known to have in its journal, and where
+    /// that journal ends, exclusive.
+    before: Option<(BTreeSet<NodeId>, Offset)>,
+    /// How far the followers' journals go, exclusive.
+    journal_ends: BTreeMap<NodeId, Offset>,
     followers: BTreeMap<NodeId, FollowerState>,
     /// Since when this node leads: a follower that has not attached yet has this long.
     since: Instant,
@@ -97,7 +102,16 @@ impl Tracker {
     pub(crate) fn new(assignment: Assignment, log_end: Offset, now: Instant) -> Self {
         let mut committed: BTreeSet<NodeId> = assignment.isr.iter().copied().collect();
         committed.insert(assignment.node_id);
-        Self { assignment, committed, proposed: None, followers: BTreeMap::new(), since: now, mark: (now, log_end) }
+        Self {
+            assignment,
+            committed,
+            proposed: None,
+            before: None,
+            journal_ends: BTreeMap::new(),
+            followers: BTreeMap::new(),
+            since: now,
+            mark: (now, log_end),
+        }
     }
 
     pub(crate) fn assignment(&self) -> &Assignment {
@@ -120,11 +134,17 @@ impl Tracker {
         }
     }
 
-    /// The committed state changed, in this leader epoch.
-    pub(crate) fn assign(&mut self, assignment: Assignment) {
+    /// The committed state changed, in this leader epoch. Where the change lies in a journal that followers copy, those who
+    /// were in sync before count until everybody who is in sync now has it.
+    pub(crate) fn assign(&mut self, assignment: Assignment, journal_end: Option<Offset>) {
         if assignment.partition_epoch < self.assignment.partition_epoch {
             return;
         }
+        self.before = journal_end.map(|journal_end| {
+            let mut before = self.before.take().map(|(before, _)| before).unwrap_or_default();
+            before.append(&mut self.committed);
+            (before, journal_end)
+        });
         self.committed = assignment.isr.iter().copied().collect();
         self.committed.insert(assignment.node_id);
         // The change proposed was decided on this state or an older one: either it is this, or it will be refused.
@@ -132,6 +152,25 @@ impl Tracker {
             self.proposed = None;
         }
         self.assignment = assignment;
+        self.forget_before();
+    }
+
+    /// A follower has the journal up to here.
+    pub(crate) fn journal_acked(&mut self, node_id: NodeId, end: Offset) {
+        let known = self.journal_ends.entry(node_id).or_insert(end);
+        *known = end.max(*known);
+        self.forget_before();
+    }
+
+    fn forget_before(&mut self) {
+        let node_id = self.assignment.node_id;
+        if let Some((_, journal_end)) = &self.before {
+            let others = self.committed.iter().filter(|replica| **replica != node_id);
+            let has = |replica: &NodeId| self.journal_ends.get(replica).is_some_and(|end| end >= journal_end);
+            if others.clone().all(has) {
+                self.before = None;
+            }
+        }
     }
 
     /// The change that was proposed for a partition epoch is known not to be committed.
@@ -262,7 +301,9 @@ impl Tracker {
             return None;
         }
         let node_id = self.assignment.node_id;
-        let ends = self.committed.iter().chain(joining).filter(|replica| **replica != node_id).map(|replica| {
+        let before = self.before.iter().flat_map(|(before, _)| before);
+        let all = self.committed.iter().chain(joining).chain(before);
+        let ends = all.filter(|replica| **replica != node_id).map(|replica| {
             self.followers.get(replica).map_or(Offset::ZERO, |follower| follower.counted(settings.durability))
         });
         ends.chain([own.counted]).min()

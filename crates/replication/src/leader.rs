@@ -17,13 +17,46 @@ pub(crate) struct Leading {
 }
 
 impl<T> Replica<T> {
-    /// The metadata changed the partition without changing its leader epoch.
+    /// The metadata changed the partition without changing its leader epoch. Nobody has to be told of it for it to count.
     pub fn assign(&mut self, assignment: Assignment, now: Instant, effects: &mut Vec<Effect<T>>) {
+        self.assign_from(assignment, None, now, effects);
+    }
+
+    /// As [`Replica::assign`], where the change lies in a journal that this node writes alone and followers copy: it counts
+    /// for the high watermark when every follower that is in sync by it has the journal up to `journal_end`, exclusive.
+    ///
+    /// A leader that nobody hears could else take from the ISR whom it does not hear, and acknowledge by what the others
+    /// said before they followed somebody else.
+    pub fn assign_in_journal(
+        &mut self,
+        assignment: Assignment,
+        journal_end: Offset,
+        now: Instant,
+        effects: &mut Vec<Effect<T>>,
+    ) {
+        self.assign_from(assignment, Some(journal_end), now, effects);
+    }
+
+    /// A follower has the journal up to `end`, exclusive, as it said to this leader.
+    pub fn journal_acked(&mut self, node_id: NodeId, end: Offset, effects: &mut Vec<Effect<T>>) {
+        if let Role::Leader(leading) = &mut self.role {
+            leading.tracker.journal_acked(node_id, end);
+            self.advance(effects);
+        }
+    }
+
+    fn assign_from(
+        &mut self,
+        assignment: Assignment,
+        journal_end: Option<Offset>,
+        now: Instant,
+        effects: &mut Vec<Effect<T>>,
+    ) {
         let Role::Leader(leading) = &mut self.role else { return };
         if assignment.leader_epoch != self.leader_epoch {
             return;
         }
-        leading.tracker.assign(assignment);
+        leading.tracker.assign(assignment, journal_end);
         self.advance(effects);
         self.refuse_if_too_few(effects);
         self.propose(now, effects);

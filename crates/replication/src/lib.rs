@@ -15,6 +15,9 @@
 //!   [`link::sender::read`] and [`link::sender::compare_tail`]; their answers may be given within the same turn.
 //! - `Attached` and `Acked` of a sender go to [`Replica::follower_attached`] and [`Replica::acked`] with a number of the
 //!   connection that no other connection has; its end is [`Replica::follower_detached`] for every partition.
+//! - Where this node's own journal decides on the ISR, a change is told with [`Replica::assign_in_journal`], and
+//!   `JournalAcked` of every sender goes to [`Replica::journal_acked`] of every partition.
+//! - A receiver is told with [`link::receiver::Input::Generation`] whom another one was established with.
 //! - `Append`, `Progress`, `Attach`, `Truncate` and `Reset` of a receiver go to the replica's methods of these names, in
 //!   order. Between the `prepare_` half of a cut and the cut a checkpoint is written. An error becomes `Failed` with
 //!   [`FollowError::reason`]; growth and finished flushes become `Advanced`, and `Settled` follows when a burst is over.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_model::{LeaderEpoch, NodeId, Offset, PartitionIndex, Timestamp, TopicId, Uuid};
+use chronik_model::{Generation, LeaderEpoch, NodeId, Offset, PartitionIndex, Timestamp, TopicId, Uuid};
 
 /// How many entries of an epoch history are sent at the most; the latest ones are.
 pub const HISTORY_MAX: usize = 512;
@@ -13,31 +13,6 @@ pub const HISTORY_MAX: usize = 512;
 pub const NONCE_BYTES: usize = 32;
 /// Bytes of a proof (HMAC-SHA-256).
 pub const PROOF_BYTES: usize = 32;
-
-/// The number of a leader of the whole node set: every promotion raises it. Zero before the first one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Generation(i32);
-
-impl Generation {
-    /// Before any promotion.
-    pub const ZERO: Self = Self(0);
-
-    /// Wraps a raw value as it stands on the wire.
-    pub const fn new(raw: i32) -> Self {
-        Self(raw)
-    }
-
-    /// The raw value as it stands on the wire.
-    pub const fn get(self) -> i32 {
-        self.0
-    }
-}
-
-impl fmt::Display for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// A partition by its topic's identity: a topic deleted and made again under the same name is another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -199,8 +174,10 @@ pub struct Attached {
     pub log_end: Offset,
     /// The end of what is on its stable storage, exclusive.
     pub durable_end: Offset,
-    /// Its last batch; none where the log is empty.
+    /// Its last batch; none where the log is empty, or damaged.
     pub tail: Option<Tail>,
+    /// The first offset that it has lost to damage, inclusive; the leader has it cut there and sends the rest again.
+    pub damaged: Option<Offset>,
     /// Its epochs, the latest ones.
     pub epochs: EpochHistory,
 }
@@ -225,6 +202,8 @@ pub enum ResetCause {
     Retention,
     /// It shares no leader epoch with the leader. What it has is kept aside.
     Diverged,
+    /// It is damaged at its beginning. What it has is kept aside.
+    Damaged,
 }
 
 /// The follower drops its log, begins it at `to` and answers [`Attached`] anew.

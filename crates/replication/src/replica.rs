@@ -226,7 +226,7 @@ impl<T> Replica<T> {
     pub fn is_readable(&self) -> bool {
         match &self.role {
             Role::Leader(_) => true,
-            Role::Follower(following) => following.readable,
+            Role::Follower(following) => following.is_readable(self.high_watermark),
         }
     }
 
@@ -235,7 +235,7 @@ impl<T> Replica<T> {
     pub fn end_is_known(&self) -> bool {
         match &self.role {
             Role::Leader(leading) => self.high_watermark >= leading.epoch_start,
-            Role::Follower(following) => following.readable,
+            Role::Follower(following) => following.is_readable(self.high_watermark),
         }
     }
 
@@ -445,14 +445,14 @@ impl<T> Replica<T> {
         if !stays {
             return false;
         }
-        let told_in = match &self.role {
-            Role::Leader(_) => self.leader_epoch,
-            Role::Follower(following) => following.told_in,
+        let (told_in, seen) = match &self.role {
+            Role::Leader(_) => (self.leader_epoch, self.high_watermark),
+            Role::Follower(following) => (following.told_in, following.seen),
         };
         if leader_epoch > self.leader_epoch || self.leads() {
             self.leader_epoch = leader_epoch;
             // A later leader may not have what an earlier one called committed: it has to speak first.
-            let following = Following { told: self.high_watermark, readable: false, ..Following::new(told_in) };
+            let following = Following { told: self.high_watermark, spoken: false, seen, ..Following::new(told_in) };
             self.role = Role::Follower(following);
             self.refuse_parked(Unacknowledged::NotLeader, effects);
         }

@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use chronik_model::{LeaderEpoch, NodeId, Offset, PartitionIndex};
+use chronik_model::{Generation, LeaderEpoch, NodeId, Offset, PartitionIndex};
 use chronik_replication::isr::{Assignment, Proposal};
-use chronik_replication::message::{Generation, JournalPosition, MetadataDelta, MetadataSnapshot};
+use chronik_replication::message::{JournalPosition, MetadataDelta, MetadataSnapshot};
 
 /// How many bits of a leader epoch count the starts of one leader.
 const STARTS_BITS: u32 = 10;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use chronik_log::fs::{Fs, MemFs};
 use chronik_log::{Log, LogConfig};
+use chronik_metadata::ReplicatedController as _;
 use chronik_model::{LeaderEpoch, Timestamp, TopicPartition};
 use chronik_record::{BatchBuilder, Compression, TimestampType};
 
+use crate::pair::{Node, known, wait};
 use crate::support::{create, dir, message, open, register, submit};
 
 fn with_topics(fs: &Arc<MemFs>) -> Arc<dyn Fs> {
@@ -97,5 +99,32 @@ fn what_a_later_build_wrote_is_refused() {
         drop(log);
         let error = message(open(&fs).unwrap_err());
         assert!(error.contains(expected) && error.contains("/data/metadata/wal_0_0.log at offset 0"), "{error}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_what_only_a_node_with_others_has_is_refused_with_the_file() {
+    let leader = Node::leader(1);
+    leader.run(create("a"));
+    wait(leader.controller.fenced(known(2, 5000))).unwrap();
+    let Node { fs, controller, .. } = leader;
+    drop(controller);
+    for (name, step) in [("leader", 1), ("wal_0_0.log", 3)] {
+        let file = dir().join(name);
+        for position in (0..size(&fs, &file)).step_by(step) {
+            // Base offset and leader epoch lie outside of a batch's checksum, and mean nothing in the note.
+            if name == "leader" && (position < 8 || (12..16).contains(&position)) {
+                continue;
+            }
+            let damaged = Arc::new(fs.duplicate());
+            damaged.flip(&file, position, 2);
+            match Node::open(1, damaged, false) {
+                Err(error) => {
+                    let error = message(error);
+                    assert!(error.contains("/data/metadata"), "{name} at {position}: {error}");
+                }
+                Ok(_) => panic!("position {position} of {name} was flipped and nobody saw"),
+            }
+        }
     }
 }

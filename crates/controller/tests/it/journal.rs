@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chronik_controller::{Controller, Setup};
+use chronik_controller::{Advertised, Controller, Setup};
 use chronik_log::fs::{Fs, MemFs, RealFs};
 use chronik_metadata::config::StaticConfig;
 use chronik_metadata::{
@@ -169,6 +169,8 @@ fn a_journal_of_another_cluster_is_refused() {
         dir: dir(),
         node_id: NodeId::new(1),
         cluster_id: other,
+        follows: false,
+        advertised: Advertised::default(),
         static_config: Arc::new(StaticConfig::new(NodeId::new(1), Default::default()).unwrap()),
         clock: Box::new(|| Timestamp::from_millis(0)),
         ids: Box::new(|| Uuid::ZERO),

@@ -4,5 +4,9 @@
 
 mod crash;
 mod damage;
+mod follower_crash;
+mod following;
 mod journal;
+mod leading;
+mod pair;
 mod support;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use chronik_controller::{Controller, OpenError, Setup};
+use chronik_controller::{Advertised, Controller, OpenError, Setup};
 use chronik_log::fs::Fs;
 use chronik_metadata::config::StaticConfig;
 use chronik_metadata::{
@@ -43,6 +43,8 @@ pub(crate) fn open_in(fs: Arc<dyn Fs>, dir: PathBuf, listener: Arc<Heard>) -> Re
         dir,
         node_id: NODE,
         cluster_id: CLUSTER,
+        follows: false,
+        advertised: Advertised::default(),
         static_config: Arc::new(StaticConfig::new(NODE, BTreeMap::new()).unwrap()),
         clock: Box::new(|| Timestamp::from_millis(1_000)),
         ids: Box::new(move || {

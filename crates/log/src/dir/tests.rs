@@ -34,6 +34,17 @@ fn identity_is_given_once_and_kept() {
 }
 
 #[test]
+fn identity_is_read_without_taking_or_making_the_directory() {
+    for (fs, root, _guard) in every() {
+        assert_eq!(DataDir::identity(&*fs, &root).unwrap(), None);
+        assert!(!fs.exists(&root).unwrap());
+        let _held = open(&fs, &root).unwrap();
+        let expected = Identity { cluster_id: cluster(1), node_id: NODE };
+        assert_eq!(DataDir::identity(&*fs, &root).unwrap(), Some(expected));
+    }
+}
+
+#[test]
 fn a_directory_in_use_is_refused() {
     for (fs, root, _guard) in every() {
         let held = open(&fs, &root).unwrap();

@@ -132,6 +132,58 @@ fn damage_is_remembered_when_the_recovery_point_has_passed_it() {
 }
 
 #[test]
+fn an_end_inside_of_damage_hides_nothing_before_it() {
+    let config = LogConfig { segment_bytes: 900, ..small() };
+    let (fs, written, _) = sample(&config);
+    for (number, (header, _)) in written.iter().enumerate().skip(1) {
+        let fs = fs.duplicate();
+        let (log, _) = open(&fs, config.clone(), None, false);
+        let region = log.reader().read_replica(header.base_offset, log.log_end(), 1).unwrap();
+        drop(log);
+        fs.flip(&Path::new(DIR).join(format!("wal_3_{}.log", region.segment)), region.slice.position + 30, 0);
+        let (log, _) = open(&fs, config.clone(), None, false);
+        let before = &written[number - 1].0;
+        for end in header.base_offset.get()..=header.last_offset().get() {
+            let end = o(end.min(log.log_end().get()));
+            let read = log.reader().read_replica(before.base_offset, end, 1 << 20).unwrap();
+            assert_eq!(
+                (read.slice.len, read.end),
+                (before.size_bytes(), header.base_offset),
+                "batch {number} end {end}"
+            );
+        }
+    }
+}
+
+#[test]
+fn damage_in_bytes_that_are_gone_does_not_stain_those_that_follow() {
+    let fs = disk();
+    let mut log = create(&fs, small());
+    (0..8).for_each(|tag| {
+        append(&mut log, tag, 2);
+    });
+    log.close_cleanly().unwrap();
+    drop(log);
+    let path = Path::new(DIR).join("wal_3_0.log");
+    fs.flip(&path, 100, 0);
+    let (log, recovered) = open(&fs, small(), None, false);
+    assert_eq!(recovered.damage.len(), 1);
+    drop(log);
+    // Nothing of it was durable: the power went, and the file came back empty.
+    fs.open(&path, OpenMode::Write).unwrap().set_len(0).unwrap();
+    let (mut log, recovered) = open(&fs, small(), None, false);
+    assert_eq!((recovered.damage, log.log_end()), (vec![], o(0)));
+    (0..8).for_each(|tag| {
+        append(&mut log, tag, 2);
+    });
+    assert_eq!((log.damage(), read_all(&log, o(0), 1 << 20).0.len()), (vec![], 8));
+    let checkpoint = log.close_cleanly().unwrap();
+    drop(log);
+    let (log, recovered) = open(&fs, small(), Some(checkpoint), true);
+    assert_eq!((recovered.damage, log.damage(), read_all(&log, o(0), 1 << 20).0.len()), (vec![], vec![], 8));
+}
+
+#[test]
 fn damage_in_the_last_batch_is_a_torn_tail_only_behind_the_recovery_point() {
     let config = LogConfig { segment_bytes: 1 << 20, ..small() };
     let (fs, written, checkpoint) = sample(&config);

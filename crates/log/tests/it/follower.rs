@@ -158,7 +158,7 @@ fn an_empty_segment_that_a_cut_left_gives_way_to_the_one_before() {
     let (fs, mut follower) = self::leader();
     let last = *bases.last().unwrap();
     follower.flush().unwrap();
-    follower.cut_aside(last, "test").unwrap();
+    follower.truncate_to(last).unwrap();
     assert_eq!((follower.active_segment(), follower.log_end()), (last, last));
     // The leader went on in the segment before.
     let before = bases[bases.len() - 2];
@@ -172,6 +172,30 @@ fn an_empty_segment_that_a_cut_left_gives_way_to_the_one_before() {
     fs.crash(3);
     let (follower, recovered) = open(&fs, small(), Some(checkpoint), false);
     assert_eq!((recovered.damage.len(), follower.log_end()), (0, last.next()));
+}
+
+#[test]
+fn a_cut_leaves_no_segment_without_batches() {
+    let (_, leader) = leader();
+    let bases: Vec<Offset> = leader.tail(o(0)).unwrap().iter().map(|slice| slice.base_offset).collect();
+    for (number, base) in bases.iter().enumerate() {
+        for seed in 0..10 {
+            let (fs, mut log) = self::leader();
+            log.prepare_cut(*base).unwrap();
+            let checkpoint = log.checkpoint().unwrap();
+            log.cut_aside(*base, "test").unwrap();
+            log.check_invariants();
+            assert_eq!((log.segments_count(), log.log_end()), (number.max(1), *base));
+            if seed % 2 == 0 {
+                log.flush().unwrap();
+            }
+            drop(log);
+            fs.crash(seed);
+            let (log, recovered) = open(&fs, small(), Some(checkpoint), false);
+            assert_eq!(recovered.damage, []);
+            assert!(seed % 2 == 1 || log.log_end() == *base, "segment {number} seed {seed}");
+        }
+    }
 }
 
 #[test]
@@ -292,4 +316,58 @@ fn a_region_for_a_follower_begins_below_the_log_start_where_the_segment_is_there
     assert!(reader.batch_before(o(first.get() + 1)).unwrap().is_none());
     let end = reader.read_replica(o(120), o(120), 100).unwrap();
     assert_eq!((end.slice.len, end.end), (0, o(120)));
+}
+
+#[test]
+fn a_damaged_range_can_be_cut_and_kept_wherever_it_lies() {
+    // One bit of each of several batches, known to recovery or met by the cut.
+    for known in [true, false] {
+        for target in [0, 1, 7, 30, 31, 60, 118, 119] {
+            let (fs, mut log) = leader();
+            let found = log.reader().read(o(target), chronik_log::ReadBound::LogEnd, 1, true).unwrap();
+            let segment = log.reader().read_replica(found.base_offset, log.log_end(), 1).unwrap().segment;
+            let from = log.close_cleanly().unwrap();
+            drop(log);
+            let path = std::path::Path::new(DIR).join(format!("wal_3_{segment}.log"));
+            // The magic, so that not even the header can be read.
+            fs.flip(&path, found.position + 16, 0);
+            let (mut log, recovered) = open(&fs, small(), (!known).then_some(from), false);
+            log.flush().unwrap();
+            if known && target < 118 {
+                assert_eq!(recovered.damage.len(), 1);
+                assert_eq!(log.first_damaged(), Some(found.base_offset));
+            }
+            if log.log_end() == found.base_offset {
+                // A last batch that nobody vouches for is a torn tail.
+                continue;
+            }
+            log.set_high_watermark(log.log_end());
+            assert_eq!(log.prepare_cut(o(target)).unwrap(), found.base_offset);
+            log.checkpoint().unwrap();
+            let cut = log.cut_aside(o(target), "damage").unwrap().unwrap();
+            assert_eq!((cut.from, cut.to), (found.base_offset, o(120)));
+            assert_eq!((log.log_end(), log.first_damaged()), (found.base_offset, None));
+            log.check_invariants();
+            // The log goes on as if nothing had been.
+            log.append(&batch(900, 2), LeaderEpoch::new(9), at(0)).unwrap();
+            let from = log.close_cleanly().unwrap();
+            let (log, recovered) = open(&fs, small(), Some(from), true);
+            assert_eq!((recovered.damage, log.log_end().get()), (vec![], cut.from.get() + 2));
+            assert!(!bytes_of(&log, o(0)).is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_log_that_is_damaged_anywhere_can_begin_anew() {
+    let (fs, log) = leader();
+    drop(log);
+    let path = std::path::Path::new(DIR).join("wal_3_0.log");
+    fs.flip(&path, 16, 0);
+    let (mut log, _) = open(&fs, small(), None, false);
+    assert_eq!(log.first_damaged(), Some(o(0)));
+    log.prepare_cut(log.first_segment()).unwrap();
+    log.checkpoint().unwrap();
+    log.reset_to(o(50), Some("damage")).unwrap();
+    assert_eq!((log.log_start(), log.log_end(), log.first_damaged()), (o(50), o(50), None));
 }

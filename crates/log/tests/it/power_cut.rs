@@ -40,3 +40,27 @@ fn what_is_flushed_after_a_kill_has_durable_names() {
         assert_eq!((recovered.damage.as_slice(), log.log_end()), (&[][..], end), "seed {seed}");
     }
 }
+
+#[test]
+fn a_log_start_that_was_forgotten_brings_its_epochs_back() {
+    for seed in 0..50 {
+        for vouched in [false, true] {
+            let fs = disk();
+            let mut log = create(&fs, small());
+            for tag in 0..60 {
+                log.append(&batch(tag, 2), LeaderEpoch::new((tag / 13) as i32), at(0)).unwrap();
+            }
+            log.set_high_watermark(log.log_end());
+            let checkpoint = log.close_cleanly().unwrap();
+            let epochs = log.leader_epochs();
+            log.delete_records_before(o(61)).unwrap();
+            assert_eq!(log.leader_epochs().entries().first(), Some(&(LeaderEpoch::new(2), o(61))));
+            log.flush().unwrap();
+            drop(log);
+            fs.crash(seed);
+            let (log, recovered) = open(&fs, small(), vouched.then_some(checkpoint), false);
+            assert_eq!((recovered.damage, log.log_start()), (vec![], o(0)));
+            assert_eq!(log.leader_epochs(), epochs, "seed {seed}");
+        }
+    }
+}

@@ -17,16 +17,20 @@ pub struct Broker {
     pub rack: Option<String>,
     /// Raised at every registration; fences what an earlier run still says.
     pub epoch: i64,
+    /// Whether its connection is gone, or not there yet.
+    pub is_fenced: bool,
 }
 
 impl Broker {
-    pub(super) fn to_record(&self) -> Record {
-        Record::BrokerRegistered {
+    pub(super) fn to_records(&self) -> impl Iterator<Item = Record> {
+        let registered = Record::BrokerRegistered {
             node_id: self.node_id,
             host: self.host.clone(),
             port: self.port,
             rack: self.rack.clone(),
             broker_epoch: self.epoch,
-        }
+        };
+        let fenced = self.is_fenced.then_some(Record::BrokerFenced { node_id: self.node_id });
+        std::iter::once(registered).chain(fenced)
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chronik_model::{Offset, TopicId, Uuid};
+use chronik_model::{Generation, LeaderEpoch, NodeId, Offset, TopicId, Uuid};
 use thiserror::Error;
 
-use super::{Broker, ConfigResource, Image, Partition, RemovedTopic, ResourceKind, Topic};
+use super::{Broker, ConfigResource, Image, Leads, Partition, RemovedTopic, ResourceKind, Topic};
 use crate::delta::Delta;
 use crate::record::Record;
 
@@ -59,6 +59,40 @@ pub enum ApplyError {
         /// What the image knows.
         known: i64,
     },
+    /// It is of a broker that is not registered.
+    #[error("record of broker {node_id}, which is not registered")]
+    UnknownBroker {
+        /// The broker.
+        node_id: NodeId,
+    },
+    /// It takes away the leader.
+    #[error("broker {node_id} is to go, but leads")]
+    LeaderRemoved {
+        /// The broker.
+        node_id: NodeId,
+    },
+    /// A leader begins in an old generation, or in an old leader epoch.
+    #[error(
+        "generation {generation} with leader epoch {leader_epoch} begins after generation {known} with {known_epoch}"
+    )]
+    LedBackwards {
+        /// What the record says.
+        generation: Generation,
+        /// What the record says.
+        leader_epoch: LeaderEpoch,
+        /// What the image knows.
+        known: Generation,
+        /// What the image knows.
+        known_epoch: LeaderEpoch,
+    },
+    /// Node ids are given again.
+    #[error("node ids from {next} on are given again, {known} is the next")]
+    NodeIdsBackwards {
+        /// What the record says.
+        next: NodeId,
+        /// What the image knows.
+        known: NodeId,
+    },
 }
 
 /// An image in the making.
@@ -93,6 +127,7 @@ impl Builder {
                     port: *port,
                     rack: rack.clone(),
                     epoch: *broker_epoch,
+                    is_fenced: false,
                 };
                 Arc::make_mut(&mut self.image.brokers).insert(*node_id, broker);
                 self.delta.brokers_changed = true;
@@ -121,6 +156,34 @@ impl Builder {
                 }
                 self.image.next_producer_id = *next;
             }
+            Record::Led { generation, node_id, leader_epoch, mode, keeps_isr } => {
+                let (generation, node_id, leader_epoch, mode) = (*generation, *node_id, *leader_epoch, *mode);
+                self.lead(Leads { generation, node_id, leader_epoch, mode }, *keeps_isr)?;
+            }
+            Record::ReplicaAdded { node_id } => {
+                self.broker(*node_id)?;
+                self.change_all(|partition| {
+                    let is_new = !partition.replicas.contains(node_id);
+                    if is_new {
+                        partition.replicas.push(*node_id);
+                    }
+                    is_new
+                });
+            }
+            Record::BrokerFenced { node_id } => {
+                let mut broker = self.broker(*node_id)?;
+                broker.is_fenced = true;
+                Arc::make_mut(&mut self.image.brokers).insert(*node_id, broker);
+                self.delta.brokers_changed = true;
+            }
+            Record::BrokerUnregistered { node_id } => self.unregister(*node_id)?,
+            Record::NodeIdsAllocated { next } => {
+                let known = self.image.next_node_id;
+                if *next < known {
+                    return Err(ApplyError::NodeIdsBackwards { next: *next, known });
+                }
+                self.image.next_node_id = *next;
+            }
         }
         Ok(())
     }
@@ -138,6 +201,73 @@ impl Builder {
         }
         self.image.cluster_id = id;
         Ok(())
+    }
+
+    fn lead(&mut self, leads: Leads, keeps_isr: bool) -> Result<(), ApplyError> {
+        let known = self.image.leads;
+        let known_epoch = known.leader_epoch;
+        let is_later = leads.generation > known.generation || leads.node_id == known.node_id;
+        if !is_later || leads.generation < known.generation || leads.leader_epoch <= known_epoch {
+            let Leads { generation, leader_epoch, .. } = leads;
+            return Err(ApplyError::LedBackwards { generation, leader_epoch, known: known.generation, known_epoch });
+        }
+        self.image.leads = leads;
+        let brokers = Arc::make_mut(&mut self.image.brokers);
+        for broker in brokers.values_mut().filter(|broker| broker.node_id != leads.node_id) {
+            broker.is_fenced = true;
+        }
+        self.change_all(|partition| {
+            let node_id = leads.node_id;
+            (partition.leader, partition.leader_epoch) = (node_id, leads.leader_epoch);
+            partition.replicas.retain(|replica| *replica != node_id);
+            partition.replicas.insert(0, node_id);
+            partition.isr.retain(|replica| keeps_isr && *replica != node_id);
+            partition.isr.insert(0, node_id);
+            true
+        });
+        self.delta.leader_changed = true;
+        Ok(())
+    }
+
+    fn broker(&self, node_id: NodeId) -> Result<Broker, ApplyError> {
+        self.image.brokers.get(&node_id).cloned().ok_or(ApplyError::UnknownBroker { node_id })
+    }
+
+    fn unregister(&mut self, node_id: NodeId) -> Result<(), ApplyError> {
+        self.broker(node_id)?;
+        if node_id == self.image.leads.node_id {
+            return Err(ApplyError::LeaderRemoved { node_id });
+        }
+        Arc::make_mut(&mut self.image.brokers).remove(&node_id);
+        self.delta.brokers_changed = true;
+        self.change_all(|partition| {
+            let before = partition.replicas.len();
+            partition.replicas.retain(|replica| *replica != node_id);
+            partition.isr.retain(|replica| *replica != node_id);
+            partition.replicas.len() != before
+        });
+        Ok(())
+    }
+
+    /// Changes every partition for which `change` says that it did.
+    fn change_all(&mut self, mut change: impl FnMut(&mut Partition) -> bool) {
+        let topics: Vec<Arc<Topic>> = self.image.topics.iter().map(Arc::clone).collect();
+        for topic in topics {
+            let mut next = Topic::clone(&topic);
+            let mut is_changed = false;
+            for (index, partition) in next.partitions.iter_mut().enumerate() {
+                if change(partition) {
+                    partition.partition_epoch = partition.partition_epoch.saturating_add(1);
+                    is_changed = true;
+                    if !self.delta.created.contains(&topic.id) {
+                        self.delta.changed.insert((topic.id, index));
+                    }
+                }
+            }
+            if is_changed {
+                self.image.topics.put(next);
+            }
+        }
     }
 
     fn create_topic(

@@ -11,7 +11,7 @@ mod topics;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chronik_model::{NodeId, Offset, TopicId, Uuid};
+use chronik_model::{Generation, LeaderEpoch, NodeId, Offset, TopicId, Uuid};
 
 pub use self::brokers::Broker;
 pub use self::builder::{ApplyError, Builder};
@@ -19,13 +19,36 @@ use self::configs::Configs;
 pub use self::configs::{ConfigMap, ConfigResource, ResourceKind};
 use self::topics::Topics;
 pub use self::topics::{Partition, RemovedTopic, Topic};
+use crate::leader::{KnownLeader, ReplicationMode};
 use crate::record::Record;
+
+/// Who leads every partition, where nodes follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Leads {
+    generation: Generation,
+    node_id: NodeId,
+    leader_epoch: LeaderEpoch,
+    mode: ReplicationMode,
+}
+
+impl Default for Leads {
+    fn default() -> Self {
+        Self {
+            generation: Generation::ZERO,
+            node_id: NodeId::NONE,
+            leader_epoch: LeaderEpoch::ZERO,
+            mode: ReplicationMode::Async,
+        }
+    }
+}
 
 /// The metadata at one offset of the journal.
 #[derive(Clone, Debug, Default)]
 pub struct Image {
     cluster_id: Uuid,
     offset: Offset,
+    leads: Leads,
+    next_node_id: NodeId,
     brokers: Arc<BTreeMap<NodeId, Broker>>,
     topics: Topics,
     configs: Configs,
@@ -42,6 +65,42 @@ impl Image {
     /// The offset of the first record not in the image, exclusive end.
     pub fn offset(&self) -> Offset {
         self.offset
+    }
+
+    /// The generation that the last record was written in; zero where no node ever had followers.
+    pub fn generation(&self) -> Generation {
+        self.leads.generation
+    }
+
+    /// The node that leads every partition; [`NodeId::NONE`] where no node ever had followers.
+    pub fn leader(&self) -> NodeId {
+        self.leads.node_id
+    }
+
+    /// The leader epoch of every partition, where there is a leader.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leads.leader_epoch
+    }
+
+    /// What acknowledgements wait for.
+    pub fn mode(&self) -> ReplicationMode {
+        self.leads.mode
+    }
+
+    /// The leader with its address, where there is one.
+    pub fn known_leader(&self) -> Option<KnownLeader> {
+        let Leads { node_id, generation, .. } = self.leads;
+        if node_id == NodeId::NONE {
+            return None;
+        }
+        let broker = self.brokers.get(&node_id);
+        let host = broker.map_or_else(|| "".into(), |broker| broker.host.as_str().into());
+        Some(KnownLeader { node_id, generation, host, port: broker.map_or(0, |broker| broker.port) })
+    }
+
+    /// The first node id never given to a follower.
+    pub fn next_node_id(&self) -> NodeId {
+        self.next_node_id
     }
 
     /// Brokers that ever registered, by number.
@@ -79,6 +138,11 @@ impl Image {
         self.configs.get(resource)
     }
 
+    /// Everything for which something has been configured.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = &ConfigResource> {
+        self.configs.iter().map(|(resource, _)| resource)
+    }
+
     /// Resources of a kind for which something has been configured.
     pub fn configured(&self, kind: ResourceKind) -> impl Iterator<Item = &ConfigResource> {
         self.configs.iter().map(|(resource, _)| resource).filter(move |resource| resource.kind == kind)
@@ -107,7 +171,15 @@ impl Image {
     /// Records that build this image from nothing.
     pub fn to_records(&self) -> Vec<Record> {
         let mut records = vec![Record::Cluster { id: self.cluster_id }];
-        records.extend(self.brokers.values().map(Broker::to_record));
+        if self.leads != Leads::default() {
+            let Leads { generation, node_id, leader_epoch, mode } = self.leads;
+            records.push(Record::Led { generation, node_id, leader_epoch, mode, keeps_isr: false });
+        }
+        if self.next_node_id > NodeId::new(0) {
+            records.push(Record::NodeIdsAllocated { next: self.next_node_id });
+        }
+        // Behind the leader, of whose record they would all be fenced.
+        records.extend(self.brokers.values().flat_map(Broker::to_records));
         records.extend(
             self.deletions
                 .values()
@@ -140,6 +212,11 @@ impl Image {
             assert!(!topic.partitions.is_empty(), "{} has no partitions", topic.name);
             assert!(!self.deletions.contains_key(&topic.id), "{} is there and removed", topic.name);
             for partition in &topic.partitions {
+                if self.leads.node_id != NodeId::NONE {
+                    let led = (partition.leader, partition.leader_epoch);
+                    assert_eq!(led, (self.leads.node_id, self.leads.leader_epoch), "{}", topic.name);
+                    assert!(partition.isr.contains(&partition.leader), "{}: {partition:?}", topic.name);
+                }
                 assert!(
                     partition.isr.iter().all(|node| partition.replicas.contains(node)),
                     "{}: {partition:?}",

@@ -1,6 +1,6 @@
 //! Why a rule refuses. Each variant of [`RuleError`] is one error code of Kafka, its text is what tools show.
 
-use chronik_model::NodeId;
+use chronik_model::{Generation, LeaderEpoch, NodeId};
 use thiserror::Error;
 
 use super::topic_name::TopicNameError;
@@ -280,4 +280,103 @@ pub enum RequestError {
     /// A value of a broker's key.
     #[error(transparent)]
     Config(ConfigError),
+}
+
+/// A node cannot lead.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LeadershipError {
+    /// Generations are numbers of 21 bits.
+    #[error("no generation is left above {highest}")]
+    GenerationsExhausted {
+        /// The highest one known.
+        highest: Generation,
+    },
+}
+
+/// A broker cannot be registered, or not be given up.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RegistrationError {
+    /// No node leads in a generation, so there are no followers.
+    #[error("no node leads, so that none can follow")]
+    NoLeader,
+    /// The number of the leader.
+    #[error("node id {node_id} is the leader's")]
+    IsLeader {
+        /// The number.
+        node_id: NodeId,
+    },
+    /// Two nodes that would choose the same generations.
+    #[error("node id {node_id} cannot be told from {other}: they must differ in their remainder by {modulus}")]
+    Indistinct {
+        /// The node.
+        node_id: NodeId,
+        /// The node that is registered.
+        other: NodeId,
+        /// How many node ids can be told apart.
+        modulus: i32,
+    },
+    /// A number that no node can have.
+    #[error("node id {node_id} is negative")]
+    Negative {
+        /// The number.
+        node_id: NodeId,
+    },
+    /// Every number is taken.
+    #[error("no node id is left")]
+    NodeIdsExhausted,
+    /// A broker that is not registered.
+    #[error("broker {node_id} is not registered")]
+    UnknownBroker {
+        /// The broker.
+        node_id: NodeId,
+    },
+}
+
+/// An ISR is not changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum IsrError {
+    /// The partition is not there.
+    #[error("the partition does not exist")]
+    UnknownPartition,
+    /// Another node leads the partition.
+    #[error("node {leader} leads the partition")]
+    NotLeader {
+        /// Who leads.
+        leader: NodeId,
+    },
+    /// The leader epoch is over, or not one that is known.
+    #[error("leader epoch {found}, the partition is in {current}")]
+    LeaderEpoch {
+        /// The partition's.
+        current: LeaderEpoch,
+        /// The one asked in.
+        found: LeaderEpoch,
+    },
+    /// The partition changed meanwhile.
+    #[error("partition epoch {found}, the partition is in {current}")]
+    PartitionEpoch {
+        /// The partition's.
+        current: i32,
+        /// The one asked for.
+        found: i32,
+    },
+    /// No set of replicas with the leader among them.
+    #[error("{isr:?} is no set of replicas with their leader")]
+    Invalid {
+        /// What was asked for.
+        isr: Vec<NodeId>,
+    },
+    /// A broker that is not there or not connected would get into the ISR (KIP-841).
+    #[error("broker {node_id} is not connected")]
+    Ineligible {
+        /// The broker.
+        node_id: NodeId,
+    },
+}
+
+impl IsrError {
+    /// Whether the leader that asks is one no more, or does not know yet that it is.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, Self::NotLeader { .. } | Self::LeaderEpoch { .. })
+    }
 }

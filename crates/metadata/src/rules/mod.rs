@@ -5,6 +5,8 @@
 
 mod configs;
 mod error;
+mod isr;
+mod leadership;
 mod partitions;
 mod placement;
 mod producer_ids;
@@ -17,9 +19,11 @@ mod topics;
 use chronik_model::Uuid;
 
 pub use self::error::{
-    AssignmentError, InvalidConfig, PartitionsError, ReplicationFactorError, RequestError, RuleError,
+    AssignmentError, InvalidConfig, IsrError, LeadershipError, PartitionsError, RegistrationError,
+    ReplicationFactorError, RequestError, RuleError,
 };
 pub use self::producer_ids::PRODUCER_ID_BLOCK;
+use self::registration::Registering;
 pub use self::topic_name::{TopicNameError, is_internal_topic, validate_topic_name};
 use crate::command::{Command, Outcome};
 use crate::config::StaticConfig;
@@ -54,9 +58,22 @@ pub fn decide(image: &Image, command: Command, fixed: &StaticConfig, ids: &mut d
         }
         Command::AllocateProducerIds => producer_ids::allocate(image),
         Command::RegisterBroker { node_id, host, port, rack } => {
-            registration::register(image, node_id, host, port, rack)
+            registration::register(image, Registering { node_id, host, port, rack })
         }
         Command::TopicDeleted { id } => topics::files_deleted(image, id),
+        Command::Lead { node_id, mode, is_replicated, clean_stop, above } => {
+            leadership::lead(image, node_id, mode, is_replicated, clean_stop, above)
+        }
+        Command::Promote { node_id, host, port, rack, mode, above } => {
+            leadership::promote(image, Registering { node_id, host, port, rack }, mode, above)
+        }
+        Command::AllocateNodeId => registration::allocate_node_id(image),
+        Command::RegisterFollower { node_id, host, port, rack } => {
+            registration::register_follower(image, Registering { node_id, host, port, rack })
+        }
+        Command::FenceFollower { node_id } => registration::fence(image, node_id),
+        Command::UnregisterBroker { node_id } => registration::unregister(image, node_id),
+        Command::AlterIsr { node_id, changes } => isr::alter(image, node_id, changes),
     }
 }
 

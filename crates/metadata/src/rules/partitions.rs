@@ -59,7 +59,7 @@ fn plan(image: &Image, asked: &NewPartitions, added: usize) -> Result<(Record, u
             for replicas in assignments {
                 check_assignment(image, replicas, Some(factor))?;
             }
-            assignments.iter().map(|replicas| new_partition(replicas.clone())).collect()
+            assignments.iter().map(|replicas| new_partition(image, replicas.clone())).collect()
         }
         None => place(image, first, additional, i16::try_from(factor).unwrap_or(i16::MAX))?,
     };

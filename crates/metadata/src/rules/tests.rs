@@ -13,6 +13,8 @@ use crate::command::{
 use crate::config::{StaticConfig, describe};
 use crate::image::{Builder, ConfigResource, Image, ResourceKind};
 
+mod replication;
+
 struct Cluster {
     image: Image,
     fixed: StaticConfig,

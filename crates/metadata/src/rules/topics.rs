@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chronik_model::{TopicId, Uuid};
 
 use super::error::{AssignmentError, InvalidConfig, PartitionsError, ReplicationFactorError, RequestError, RuleError};
-use super::placement::{check_assignment, new_partition, place};
+use super::placement::{check_assignment, default_factor, new_partition, place};
 use super::topic_name::{CLUSTER_METADATA, TopicNameError, validate_topic_name};
 use super::{Decision, PARTITIONS_PER_REQUEST_MAX};
 use crate::command::{Configs, CreatedTopic, DeletedTopic, NewTopic, Outcome, TopicCreation, TopicRef};
@@ -130,8 +130,10 @@ fn placed(image: &Image, topic: &NewTopic, settings: &BrokerSettings) -> Result<
     if topic.num_partitions < -1 || topic.num_partitions == 0 {
         return Err(PartitionsError::NotPositive.into());
     }
-    let factor =
-        if topic.replication_factor == -1 { settings.default_replication_factor } else { topic.replication_factor };
+    let factor = match topic.replication_factor {
+        -1 => default_factor(image, settings.default_replication_factor),
+        factor => factor,
+    };
     let count = if topic.num_partitions == -1 { settings.num_partitions } else { topic.num_partitions };
     let count = usize::try_from(count).map_err(|_| PartitionsError::NotPositive)?;
     Ok(place(image, 0, count, factor)?)
@@ -152,7 +154,7 @@ fn assigned(image: &Image, topic: &NewTopic) -> Result<Vec<Partition>, RuleError
         }
         check_assignment(image, replicas, expected)?;
         expected = Some(replicas.len());
-        partitions.insert(*partition, new_partition(replicas.clone()));
+        partitions.insert(*partition, new_partition(image, replicas.clone()));
     }
     if partitions.keys().zip(0..).any(|(partition, expected)| *partition != expected) {
         return Err(AssignmentError::Gap.into());

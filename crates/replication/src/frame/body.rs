@@ -98,6 +98,7 @@ pub(super) fn encode(frame: &Frame, out: &mut Vec<u8>) {
             out.offset(attached.tail.map_or(Offset::UNKNOWN, |tail| tail.base));
             out.int(attached.tail.map_or(0, |tail| tail.crc).to_be_bytes());
             out.leader_epoch(attached.tail.map_or(LeaderEpoch::ZERO, |tail| tail.leader_epoch));
+            out.offset(attached.damaged.unwrap_or(Offset::UNKNOWN));
             out.history(&attached.epochs);
         }
         Frame::Truncate(truncate) => {
@@ -113,6 +114,7 @@ pub(super) fn encode(frame: &Frame, out: &mut Vec<u8>) {
                 ResetCause::Empty => 0,
                 ResetCause::Retention => 1,
                 ResetCause::Diverged => 2,
+                ResetCause::Damaged => 3,
             }]);
         }
         Frame::Append(head, _) => encode_append(head, out),
@@ -232,6 +234,7 @@ pub(super) fn decode(kind: Kind, head: &Bytes, payload: Bytes) -> Result<Frame, 
             log_end: reader.offset("log end")?,
             durable_end: reader.offset("durable end")?,
             tail: decode_tail(reader)?,
+            damaged: decode_damaged(reader)?,
             epochs: reader.history("epochs")?,
         }),
         Kind::Truncate => Frame::Truncate(Truncate {
@@ -247,6 +250,7 @@ pub(super) fn decode(kind: Kind, head: &Bytes, payload: Bytes) -> Result<Frame, 
                 0 => ResetCause::Empty,
                 1 => ResetCause::Retention,
                 2 => ResetCause::Diverged,
+                3 => ResetCause::Damaged,
                 _ => return Err(Error::Malformed { what: "cause" }),
             },
         }),
@@ -305,6 +309,14 @@ fn decode_tail(reader: &mut Reader<'_>) -> Result<Option<Tail>, Error> {
         Offset::UNKNOWN if crc == 0 && leader_epoch == LeaderEpoch::ZERO => Ok(None),
         base if base >= Offset::ZERO => Ok(Some(Tail { base, crc, leader_epoch })),
         _ => Err(Error::Malformed { what: "tail" }),
+    }
+}
+
+fn decode_damaged(reader: &mut Reader<'_>) -> Result<Option<Offset>, Error> {
+    match Offset::new(reader.i64("damaged")?) {
+        Offset::UNKNOWN => Ok(None),
+        damaged if damaged >= Offset::ZERO => Ok(Some(damaged)),
+        _ => Err(Error::Malformed { what: "damaged" }),
     }
 }
 

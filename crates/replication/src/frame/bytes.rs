@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use ::bytes::Bytes;
-use chronik_model::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, Uuid};
+use chronik_model::{Generation, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, Uuid};
 
 use super::Error;
-use crate::message::{EpochHistory, Generation, HISTORY_MAX, TopicIdPartition};
+use crate::message::{EpochHistory, HISTORY_MAX, TopicIdPartition};
 
 /// Reads values off the front of a slice.
 #[derive(Debug)]

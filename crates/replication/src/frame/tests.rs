@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use ::bytes::Bytes;
-use chronik_model::{LeaderEpoch, NodeId, Offset, PartitionIndex, Timestamp, TopicId, Uuid};
+use chronik_model::{Generation, LeaderEpoch, NodeId, Offset, PartitionIndex, Timestamp, TopicId, Uuid};
 use expect_test::expect;
 use proptest::prelude::*;
 
@@ -187,6 +187,7 @@ fn long_texts_and_histories_are_cut_to_what_the_peer_takes() {
         log_end: Offset::new(5000),
         durable_end: Offset::new(5000),
         tail: None,
+        damaged: None,
         epochs: epochs.clone(),
     };
     let frames = decode(&to_bytes(&Frame::Attached(attached))).unwrap();
@@ -272,9 +273,10 @@ fn frames() -> impl Strategy<Value = Frame> {
             crc,
             leader_epoch,
         }));
-    let attached = (ids(), leader_epochs(), offsets(), offsets(), offsets(), tail, histories()).prop_map(
-        |(id, leader_epoch, log_start, log_end, durable_end, tail, epochs)| {
-            Frame::Attached(Attached { id, leader_epoch, log_start, log_end, durable_end, tail, epochs })
+    let damaged = proptest::option::of(offsets());
+    let attached = (ids(), leader_epochs(), offsets(), offsets(), offsets(), tail, damaged, histories()).prop_map(
+        |(id, leader_epoch, log_start, log_end, durable_end, tail, damaged, epochs)| {
+            Frame::Attached(Attached { id, leader_epoch, log_start, log_end, durable_end, tail, damaged, epochs })
         },
     );
     let append = (ids(), leader_epochs(), 0..1000_i64, 0..1000_i64, 1..1000_i64, offsets(), offsets(), payloads())
@@ -287,7 +289,9 @@ fn frames() -> impl Strategy<Value = Frame> {
         .prop_map(|(id, leader_epoch, log_end, durable_end)| PartitionAck { id, leader_epoch, log_end, durable_end });
     let ack = (offsets(), proptest::collection::vec(partition, 0..20))
         .prop_map(|(journal_end, partitions)| Frame::Ack(Ack { journal_end, partitions }));
-    let cause = prop_oneof![Just(ResetCause::Empty), Just(ResetCause::Retention), Just(ResetCause::Diverged)];
+    let cause = (0..4_usize).prop_map(|number| {
+        [ResetCause::Empty, ResetCause::Retention, ResetCause::Diverged, ResetCause::Damaged][number]
+    });
     prop_oneof![
         hello,
         any::<([u8; 32], [u8; 32])>().prop_map(|(nonce, proof)| Frame::Challenge(Challenge { nonce, proof })),

@@ -70,7 +70,7 @@ mod tests {
     use chronik_model::{NodeId, Uuid};
 
     use super::*;
-    use crate::message::Generation;
+    use chronik_model::Generation;
 
     fn hello(nonce: u8) -> Hello {
         Hello {

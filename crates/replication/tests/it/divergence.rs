@@ -2,8 +2,10 @@
 //! their last batches. What is cut is kept.
 
 use chronik_log::dump;
+use chronik_log::fs::Fault;
+use chronik_model::Generation;
 use chronik_replication::link::{Reason, receiver, sender};
-use chronik_replication::message::{Generation, ResetCause, Truncate};
+use chronik_replication::message::{Attach, Progress, Reset, ResetCause, Truncate};
 use chronik_replication::{Effect, FollowError, Mode};
 use expect_test::expect_file;
 
@@ -12,6 +14,18 @@ use crate::support::*;
 /// What one epoch appended: as many batches as `tags`.
 fn led(leader_epoch: i32, tags: std::ops::Range<u64>) -> Vec<(i32, u64)> {
     tags.map(|tag| (leader_epoch, tag)).collect()
+}
+
+fn attach(leader_epoch: i32, epochs: &[(i32, i64)]) -> Attach {
+    Attach {
+        id: id(),
+        topic: "t".into(),
+        leader_epoch: epoch(leader_epoch),
+        log_start: o(0),
+        first_segment: o(0),
+        high_watermark: o(0),
+        epochs: epochs.iter().map(|(leader_epoch, start)| (epoch(*leader_epoch), o(*start))).collect(),
+    }
 }
 
 fn rejoin(leader: &mut Node, follower: &mut Node) -> Link {
@@ -179,6 +193,19 @@ fn a_follower_cut_below_its_high_watermark_serves_nobody_until_the_new_leader_ha
 }
 
 #[test]
+fn what_an_earlier_leader_called_committed_is_not_believed_any_more() {
+    let (mut leader, mut follower) = (Node::leader(0, Mode::Async), Node::follower());
+    let mut link = Link::connected(&mut leader, &mut follower);
+    link.follower_syncs = false;
+    leader.produce_all(0..5);
+    link.run(&mut leader, &mut follower);
+    assert_eq!((follower.replica.log().log_end(), follower.replica.high_watermark()), (o(5), o(0)));
+    follower.replica.attach(&attach(1, &[(0, 0), (1, 3)])).unwrap();
+    follower.flush();
+    assert_eq!((follower.replica.high_watermark(), follower.replica.is_readable()), (o(0), false));
+}
+
+#[test]
 fn a_crash_between_the_halves_of_a_cut_damages_nothing() {
     for step in 0..3 {
         let mut leader = Node::leader_with(1, &led(0, 0..12));
@@ -239,4 +266,32 @@ fn a_promoted_follower_takes_over_and_the_old_leader_rejoins() {
     link.connect(&mut promoted, &mut old);
     assert_identical(&promoted, &old);
     assert_eq!(old.cuts().len(), 1);
+}
+
+#[test]
+fn a_disk_that_fails_anywhere_in_a_cut_or_a_new_beginning_breaks_no_rule() {
+    for reset in [false, true] {
+        for call in 0.. {
+            let mut follower = Node::follower_with(&led(if reset { 3 } else { 4 }, 0..40));
+            follower.replica.attach(&attach(4, &[(0, 0)])).unwrap();
+            let progress = Progress { id: id(), leader_epoch: epoch(4), high_watermark: o(20), log_start: o(0) };
+            follower.replica.progress(&progress, &mut follower.effects).unwrap();
+            assert_eq!(follower.replica.high_watermark(), o(20));
+            follower.replica.attach(&attach(5, &[(4, 0), (5, 12)])).unwrap();
+            follower.fs.fail_at(call, Fault::NoSpace);
+            let (replica, effects) = (&mut follower.replica, &mut follower.effects);
+            let outcome = if reset {
+                let reset = Reset { id: id(), leader_epoch: epoch(5), to: o(0), cause: ResetCause::Diverged };
+                replica.prepare_reset(&reset).and_then(|()| replica.reset(&reset, effects))
+            } else {
+                let truncate = Truncate { id: id(), leader_epoch: epoch(5), to: o(12) };
+                replica.prepare_truncate(&truncate).and_then(|()| replica.truncate(&truncate, effects))
+            };
+            replica.check_invariants();
+            if outcome.is_ok() {
+                assert!(call > 3, "no call failed");
+                break;
+            }
+        }
+    }
 }

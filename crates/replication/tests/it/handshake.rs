@@ -1,9 +1,9 @@
 //! Who follows whom: clusters, generations, node ids, secrets, and time.
 
-use chronik_model::{NodeId, Uuid};
+use chronik_model::{Generation, NodeId, Uuid};
 use chronik_replication::Mode;
 use chronik_replication::link::{Reason, Secret, receiver, sender};
-use chronik_replication::message::{Fenced, Frame, Generation};
+use chronik_replication::message::{Fenced, Frame};
 
 use crate::support::*;
 
@@ -67,6 +67,46 @@ fn a_node_that_is_promoted_fences_the_leader_it_followed() {
     link.tell_receiver(receiver::Input::Promoted(fenced.clone()), &mut follower);
     link.run(&mut leader, &mut follower);
     assert_eq!((link.fenced, link.sender_closed), (Some(fenced), Some(Reason::Fenced)));
+}
+
+#[test]
+fn a_slow_handshake_is_judged_by_what_is_known_at_its_end() {
+    let learned = |generation: i32, leader_id: i32| {
+        let (mut leader, mut follower) = (Node::leader(0, Mode::Async), Node::follower());
+        let mut link = Link::new(sender_config(), receiver_config());
+        link.tell_receiver(receiver::Input::Connected { nonce: [2; 32] }, &mut follower);
+        link.tell_sender(sender::Input::Connected { nonce: [1; 32] }, &mut leader);
+        let hello = link.to_receiver.pop_front().unwrap();
+        link.deliver_to_receiver(&hello, &mut follower);
+        // The hello was accepted; meanwhile another connection was established.
+        let (generation, leader_id) = (Generation::new(generation), NodeId::new(leader_id));
+        let known = Fenced { generation, leader_id, advertised: "c:1".into() };
+        link.tell_receiver(receiver::Input::Generation(known), &mut follower);
+        link.run(&mut leader, &mut follower);
+        (ends(&link), link.receiver.is_open(), link.fenced.map(|fenced| fenced.leader_id))
+    };
+    let fenced = (Some(Reason::Fenced), Some(Reason::Fenced));
+    assert_eq!(learned(2, 8), (fenced, false, Some(NodeId::new(8))));
+    assert_eq!(learned(1, 8), ((Some(Reason::OtherLeader), Some(Reason::OtherLeader)), false, None));
+    assert_eq!(learned(1, LEADER.get()), ((None, None), true, None));
+    assert_eq!(learned(0, 8), ((None, None), true, None));
+}
+
+#[test]
+fn an_open_link_ends_when_a_later_leader_is_met_on_another() {
+    let (mut leader, mut follower) = (Node::leader(0, Mode::Async), Node::follower());
+    let mut link = Link::connected(&mut leader, &mut follower);
+    let known = |generation, leader_id| {
+        let generation = Generation::new(generation);
+        receiver::Input::Generation(Fenced { generation, leader_id, advertised: "c:1".into() })
+    };
+    link.tell_receiver(known(1, LEADER), &mut follower);
+    link.run(&mut leader, &mut follower);
+    assert_eq!(ends(&link), (None, None));
+    link.tell_receiver(known(2, NodeId::new(8)), &mut follower);
+    link.run(&mut leader, &mut follower);
+    assert_eq!(ends(&link), (Some(Reason::Fenced), Some(Reason::Fenced)));
+    assert_eq!(link.fenced.map(|fenced| fenced.generation), Some(Generation::new(2)));
 }
 
 #[test]

@@ -95,6 +95,49 @@ fn a_follower_that_lags_leaves_and_what_waits_goes_on_once_that_is_committed() {
 }
 
 #[test]
+fn a_leader_that_nobody_hears_does_not_take_anybody_at_an_old_word() {
+    // Three replicas in sync. The second one has everything, the third one and then both are not heard any more.
+    const THIRD: NodeId = NodeId::new(3);
+    let of_three = |partition_epoch, isr: &[NodeId]| Assignment {
+        replicas: vec![LEADER, FOLLOWER, THIRD],
+        ..committed(partition_epoch, isr)
+    };
+    let mut leader = Node::leader(0, Mode::Sync);
+    leader.replica.assign(of_three(1, &[LEADER]), at(0).now, &mut leader.effects);
+    for (node_id, session) in [(FOLLOWER, SESSION), (THIRD, SESSION + 1)] {
+        let (replica, effects) = (&mut leader.replica, &mut leader.effects);
+        assert!(replica.follower_attached(node_id, session, position(0, 0, 0), at(0).now, effects));
+    }
+    let all = of_three(2, &[LEADER, FOLLOWER, THIRD]);
+    leader.replica.assign_in_journal(all, o(10), at(0).now, &mut leader.effects);
+    with_min(&mut leader, 2);
+    leader.produce_all(0..3);
+    for (node_id, session) in [(FOLLOWER, SESSION), (THIRD, SESSION + 1)] {
+        leader.replica.acked(node_id, session, position(0, 3, 3), at(1).now, &mut leader.effects);
+    }
+    assert_eq!(hw(&leader), o(3), "who was in sync before is in sync now");
+    leader.replica.journal_acked(FOLLOWER, o(10), &mut leader.effects);
+    leader.replica.journal_acked(THIRD, o(11), &mut leader.effects);
+    leader.produce_all(3..5);
+    leader.replica.acked(FOLLOWER, SESSION, position(0, 5, 5), at(1).now, &mut leader.effects);
+    leader.replica.assign_in_journal(of_three(3, &[LEADER, FOLLOWER]), o(12), at(40).now, &mut leader.effects);
+    assert_eq!((hw(&leader), leader.replica.isr()), (o(3), vec![LEADER, FOLLOWER]));
+    leader.replica.journal_acked(THIRD, o(12), &mut leader.effects);
+    leader.replica.journal_acked(FOLLOWER, o(11), &mut leader.effects);
+    assert_eq!(hw(&leader), o(3));
+    leader.replica.journal_acked(FOLLOWER, o(12), &mut leader.effects);
+    assert_eq!(hw(&leader), o(5));
+}
+
+#[test]
+fn a_leader_left_alone_goes_on_alone_where_that_is_enough() {
+    let mut leader = in_sync();
+    leader.produce_all(3..5);
+    leader.replica.assign_in_journal(committed(2, &[LEADER]), o(12), at(40).now, &mut leader.effects);
+    assert_eq!(hw(&leader), o(5));
+}
+
+#[test]
 fn an_idle_follower_stays() {
     let mut leader = in_sync();
     for secs in (0..3600).step_by(15) {

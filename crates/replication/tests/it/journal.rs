@@ -2,7 +2,7 @@
 //! always before what depends on it.
 
 use bytes::Bytes;
-use chronik_model::Instant;
+use chronik_model::{Generation, Instant};
 use chronik_replication::Mode;
 use chronik_replication::link::receiver::{self, Receiver};
 use chronik_replication::link::sender::{self, Effect, Input, Sender};

@@ -118,6 +118,26 @@ fn a_log_start_moves_on_followers_and_their_segments_go() {
 }
 
 #[test]
+fn a_partition_that_the_follower_cannot_take_is_offered_again() {
+    let (mut leader, mut follower) = (Node::leader(0, Mode::Async), Node::follower());
+    leader.produce_all(0..3);
+    follower.replica.log_mut().fail(&std::io::Error::other("full"));
+    let mut link = Link::connected(&mut leader, &mut follower);
+    assert!(link.transcript.ends_with("<- partition_refused\n"), "{}", link.transcript);
+    assert_eq!(link.sender.deadline(), Some(at(5).now));
+    link.time = at(4);
+    link.tell_sender(sender::Input::Tick, &mut leader);
+    assert_eq!((link.to_receiver.len(), link.sender.deadline()), (0, Some(at(5).now)));
+    // The log was opened again meanwhile.
+    follower = Node::follower();
+    link.time = at(5);
+    link.tell_sender(sender::Input::Tick, &mut leader);
+    link.run(&mut leader, &mut follower);
+    assert_identical(&leader, &follower);
+    assert_eq!((link.sender_closed, link.sender.deadline()), (None, Some(at(10).now)));
+}
+
+#[test]
 fn a_partition_that_is_gone_is_detached() {
     let (mut leader, mut follower) = (Node::leader(0, Mode::Async), Node::follower());
     let mut link = Link::connected(&mut leader, &mut follower);

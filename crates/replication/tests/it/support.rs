@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use chronik_log::fs::{Fs, MemFs, OpenMode};
 use chronik_log::{Checkpoint, Log, LogConfig};
-use chronik_model::{Instant, LeaderEpoch, NodeId, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition, Uuid};
+use chronik_model::{
+    Generation, Instant, LeaderEpoch, NodeId, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition, Uuid,
+};
 use chronik_record::{BatchBuilder, Compression, ProducedBatch, TimestampType};
 use chronik_replication::frame::{self, Decoder, Limits};
 use chronik_replication::isr::Assignment;
@@ -136,6 +138,16 @@ impl Node {
         }
     }
 
+    /// The process starts again; nothing is lost on the way.
+    pub(crate) fn reopen(&mut self, from: Option<Checkpoint>) {
+        self.fs.sync_all(std::path::Path::new("/")).unwrap();
+        let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
+        let (mut log, _) = Log::open(fs, PathBuf::from(DIR), tp(), config(), from, false, at(0).wall).unwrap();
+        log.flush().unwrap();
+        let leader_epoch = self.replica.leader_epoch();
+        self.replica = Replica::follow(log, leader_epoch, settings(Mode::Async));
+    }
+
     /// The power goes, and comes back: what was not synced is lost.
     pub(crate) fn crash(&mut self, from: Option<Checkpoint>, leader_epoch: i32) {
         self.fs.crash(1);
@@ -260,35 +272,40 @@ impl Link {
     }
 
     pub(crate) fn connect(&mut self, leader: &mut Node, follower: &mut Node) {
+        self.start(leader, follower);
+        self.run(leader, follower);
+    }
+
+    pub(crate) fn start(&mut self, leader: &mut Node, follower: &mut Node) {
         self.tell_receiver(receiver::Input::Connected { nonce: [2; 32] }, follower);
         self.tell_sender(sender::Input::Connected { nonce: [1; 32] }, leader);
         let state = leader.replica.partition_state(id(), o(0));
         self.tell_sender(sender::Input::Partition(state), leader);
-        self.run(leader, follower);
     }
 
     /// Sends and answers until nobody has anything to say.
     pub(crate) fn run(&mut self, leader: &mut Node, follower: &mut Node) {
-        loop {
-            let bounds = leader.replica.bounds();
-            self.tell_sender(sender::Input::Moved { id: id(), bounds }, leader);
-            if let Some(bytes) = self.to_receiver.pop_front() {
-                self.deliver_to_receiver(&bytes, follower);
-                continue;
-            }
-            if self.follower_syncs {
-                follower.flush();
-                self.tell_receiver(advanced(follower), follower);
-                self.tell_receiver(receiver::Input::Settled, follower);
-            }
-            let Some(bytes) = self.to_sender.pop_front() else {
-                if self.to_receiver.is_empty() {
-                    return;
-                }
-                continue;
-            };
-            self.deliver_to_sender(&bytes, leader);
+        while self.step(leader, follower) {}
+    }
+
+    /// Delivers one frame; false where there is none.
+    pub(crate) fn step(&mut self, leader: &mut Node, follower: &mut Node) -> bool {
+        let bounds = leader.replica.bounds();
+        self.tell_sender(sender::Input::Moved { id: id(), bounds }, leader);
+        if let Some(bytes) = self.to_receiver.pop_front() {
+            self.deliver_to_receiver(&bytes, follower);
+            return true;
         }
+        if self.follower_syncs {
+            follower.flush();
+            self.tell_receiver(advanced(follower), follower);
+            self.tell_receiver(receiver::Input::Settled, follower);
+        }
+        match self.to_sender.pop_front() {
+            Some(bytes) => self.deliver_to_sender(&bytes, leader),
+            None => return !self.to_receiver.is_empty(),
+        }
+        true
     }
 
     pub(crate) fn deliver_to_receiver(&mut self, bytes: &[u8], follower: &mut Node) {

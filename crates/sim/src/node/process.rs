@@ -8,10 +8,10 @@ use std::sync::Arc;
 use chronik_log::dir::DataDir;
 use chronik_log::fs::Fs;
 use chronik_log::{Log, LogConfig};
-use chronik_model::{Instant, LeaderEpoch, NodeId, PartitionIndex, TopicPartition};
+use chronik_model::{Generation, Instant, LeaderEpoch, NodeId, PartitionIndex, TopicPartition};
 use chronik_replication::isr::Proposal;
 use chronik_replication::link::{Reason, receiver, sender};
-use chronik_replication::message::{Frame, Generation, TopicIdPartition};
+use chronik_replication::message::{Frame, TopicIdPartition};
 use chronik_replication::{Durability, Effect, FollowError, Mode, Replica, Settings};
 
 use super::incoming::Incoming;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_model::{LeaderEpoch, NodeId, Offset, Uuid};
+use chronik_model::{Generation, LeaderEpoch, NodeId, Offset, Uuid};
 
 use crate::frame;
 use crate::link::{Pulse, Reason, Secret, Timing};
 use crate::message::{
-    AppendHead, Attach, Attached, Fenced, Frame, Generation, JournalPosition, MetadataDelta, MetadataSnapshot,
-    NONCE_BYTES, Progress, Reset, TopicIdPartition, Truncate,
+    AppendHead, Attach, Attached, Fenced, Frame, JournalPosition, MetadataDelta, MetadataSnapshot, NONCE_BYTES,
+    Progress, Reset, TopicIdPartition, Truncate,
 };
 
 /// What a receiver is from its construction on.
@@ -85,6 +85,9 @@ pub enum Input {
     Tick,
     /// This node leads now, in the generation that `Fenced` tells.
     Promoted(Fenced),
+    /// This node has learned, on another connection, who leads in a generation. A link of an older one, or of another
+    /// leader, ends; also one whose handshake began before.
+    Generation(Fenced),
     /// The node stops, or another connection takes over.
     Close(Reason),
 }

@@ -4,6 +4,7 @@
 //! see [`Receiver::check_invariants`]: batches are passed on only for an attached partition, in its leader epoch, and
 //! exactly where what was passed on before them ends.
 
+mod handshake;
 mod io;
 
 pub use io::{Config, Effect, Input};
@@ -12,16 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_model::{Instant, LeaderEpoch, NodeId, Offset};
+use chronik_model::{Instant, LeaderEpoch, Offset};
 
-use super::auth::Side;
 use super::clock::Clock;
 use super::{Reason, Time};
-use crate::frame::VERSION;
 use crate::message::{
-    Ack, AppendHead, Attach, Attached, Challenge, Fenced, Frame, Hello, HelloAck, JournalPosition, MetadataDelta,
-    MetadataSnapshot, NONCE_BYTES, PROOF_BYTES, PartitionAck, PartitionRefused, Progress, Refused, Reset,
-    TopicIdPartition, Truncate, Welcome,
+    Ack, AppendHead, Attach, Attached, Fenced, Frame, Hello, JournalPosition, MetadataDelta, MetadataSnapshot,
+    NONCE_BYTES, PartitionAck, PartitionRefused, Progress, Refused, Reset, TopicIdPartition, Truncate,
 };
 
 /// Partitions in one ack at the most: the frame stays below the limit of its head.
@@ -169,6 +167,7 @@ impl Receiver {
             Input::Settled => self.acknowledge(effects),
             Input::Tick => self.tick(time, effects),
             Input::Promoted(fenced) => self.fence(fenced, effects),
+            Input::Generation(known) => self.learned(known, effects),
             Input::Close(reason) => self.refuse(reason, "".into(), effects),
         }
         if cfg!(debug_assertions) {
@@ -229,105 +228,6 @@ impl Receiver {
             }
             (_, frame) => reject(Reason::Unexpected, format!("{} has no place here", frame.kind().name())),
         }
-    }
-
-    // ---- handshake ------------------------------------------------------------------------------------------------
-
-    fn greeted(&mut self, hello: Hello, nonce: [u8; NONCE_BYTES], effects: &mut Vec<Effect>) -> Accepted {
-        if !(hello.version_min..=hello.version_max).contains(&VERSION) {
-            let detail =
-                format!("versions {} to {} are spoken there, {VERSION} here", hello.version_min, hello.version_max);
-            return reject(Reason::UnsupportedVersion, detail);
-        }
-        match &self.config.secret {
-            Some(secret) => {
-                let proof = secret.prove(Side::Receiver, &hello, &nonce);
-                effects.push(Effect::Send(Frame::Challenge(Challenge { nonce, proof })));
-                self.phase = Phase::Challenged(hello, nonce);
-                Ok(())
-            }
-            None => self.agree(hello, effects),
-        }
-    }
-
-    fn proven(
-        &mut self,
-        hello: Hello,
-        nonce: [u8; NONCE_BYTES],
-        proof: [u8; PROOF_BYTES],
-        effects: &mut Vec<Effect>,
-    ) -> Accepted {
-        let secret = self.config.secret.as_ref();
-        if secret.is_some_and(|secret| secret.verify(Side::Sender, &hello, &nonce, &proof)) {
-            return self.agree(hello, effects);
-        }
-        reject(Reason::NotAuthenticated, "the sender has another secret")
-    }
-
-    /// Whether to follow. What is told of this node is told only to a sender that has proven itself.
-    fn agree(&mut self, hello: Hello, effects: &mut Vec<Effect>) -> Accepted {
-        let config = &self.config;
-        if config.cluster_id.is_some_and(|cluster_id| cluster_id != hello.cluster_id) {
-            return reject(Reason::WrongCluster, "this node belongs to another cluster");
-        }
-        if hello.node_id == config.node_id || hello.node_id < NodeId::new(0) {
-            return reject(Reason::SameNode, format!("the sender has node id {}", hello.node_id));
-        }
-        if hello.generation < config.generation {
-            let fenced = Fenced {
-                generation: config.generation,
-                leader_id: config.leader_id,
-                advertised: Arc::clone(&config.leader_advertised),
-            };
-            self.fence(fenced, effects);
-            return Ok(());
-        }
-        if config.leads {
-            if hello.generation > config.generation {
-                let Hello { generation, leader_id, advertised, .. } = hello;
-                effects.push(Effect::Superseded(Fenced { generation, leader_id, advertised }));
-            }
-            return reject(Reason::IsLeader, format!("this node leads in generation {}", self.config.generation));
-        }
-        let known = config.leader_id;
-        if hello.generation == config.generation && known != NodeId::NONE && known != hello.leader_id {
-            let detail = format!("node {known} leads in generation {}, not {}", config.generation, hello.leader_id);
-            return reject(Reason::OtherLeader, detail);
-        }
-        effects.push(Effect::Send(Frame::HelloAck(HelloAck {
-            version: VERSION,
-            cluster_id: config.cluster_id,
-            node_id: config.node_id,
-            generation: config.generation,
-            features: 0,
-            advertised: Arc::clone(&config.advertised),
-            journal: config.journal.clone(),
-        })));
-        self.phase = Phase::Agreed(hello);
-        Ok(())
-    }
-
-    fn welcomed(&mut self, hello: &Hello, welcome: Welcome, effects: &mut Vec<Effect>) -> Accepted {
-        let Welcome { node_id } = welcome;
-        let fits = self.config.node_id == NodeId::NONE || self.config.node_id == node_id;
-        if !fits || node_id < NodeId::new(0) || node_id == hello.node_id {
-            return reject(Reason::Malformed, format!("welcomed as node {node_id}"));
-        }
-        if self.config.node_id != node_id || self.config.cluster_id.is_none() {
-            effects.push(Effect::Adopt { cluster_id: hello.cluster_id, node_id });
-            (self.config.node_id, self.config.cluster_id) = (node_id, Some(hello.cluster_id));
-        }
-        self.config.generation = hello.generation;
-        self.config.leader_id = hello.leader_id;
-        effects.push(Effect::Established {
-            node_id: hello.node_id,
-            leader_id: hello.leader_id,
-            generation: hello.generation,
-            advertised: Arc::clone(&hello.advertised),
-            features: 0,
-        });
-        self.phase = Phase::Open;
-        Ok(())
     }
 
     // ---- metadata -------------------------------------------------------------------------------------------------

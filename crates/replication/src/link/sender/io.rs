@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use chronik_log::{LogReader, LogSlice, ReadError, ReplicaSlice};
-use chronik_model::{LeaderEpoch, NodeId, Offset, Uuid};
+use chronik_model::{Generation, LeaderEpoch, NodeId, Offset, Uuid};
 
 use crate::frame;
 use crate::link::{Pulse, Reason, Secret, Timing};
 use crate::message::{
-    AppendHead, EpochHistory, Fenced, Frame, Generation, JournalPosition, MetadataDelta, MetadataSnapshot, NONCE_BYTES,
-    ResetCause, Tail, TopicIdPartition,
+    AppendHead, EpochHistory, Fenced, Frame, JournalPosition, MetadataDelta, MetadataSnapshot, NONCE_BYTES, ResetCause,
+    Tail, TopicIdPartition,
 };
 
 /// What a sender is from its construction on.
@@ -210,7 +210,7 @@ pub enum Effect {
     },
     /// Make an image and give it in parts; answer [`Input::SnapshotRead`].
     ReadSnapshot,
-    /// The follower has applied the journal up to here.
+    /// The follower has applied the journal up to here: the replicas' `journal_acked`.
     JournalAcked {
         /// The end, exclusive.
         end: Offset,

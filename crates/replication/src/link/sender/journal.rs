@@ -46,6 +46,7 @@ impl Journal {
         let agrees = end == Offset::ZERO || common_end(&own.generations, own.end, theirs, end) == Agreement::Until(end);
         if agrees && end >= self.start {
             (self.sent, self.acked) = (Some(end), end);
+            effects.push(Effect::JournalAcked { end });
         } else {
             self.busy = true;
             effects.push(Effect::ReadSnapshot);

@@ -6,6 +6,7 @@
 //! within the window, but for one frame.
 
 mod agree;
+mod handshake;
 mod io;
 mod journal;
 mod stream;
@@ -16,17 +17,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use chronik_log::ReplicaSlice;
-use chronik_model::{Instant, NodeId, Offset};
+use chronik_model::{Instant, Offset};
 
 use self::journal::Journal;
 use self::stream::{Stage, Stream};
-use super::auth::Side;
 use super::clock::Clock;
 use super::{Reason, Time};
-use crate::frame::VERSION;
 use crate::message::{
-    Ack, AppendHead, Challenge, Detach, Fenced, Frame, Hello, HelloAck, NONCE_BYTES, PartitionAck, PartitionRefused,
-    Progress, Refused, TopicIdPartition, Welcome,
+    Ack, AppendHead, Detach, Frame, Hello, HelloAck, PartitionAck, PartitionRefused, Progress, Refused,
+    TopicIdPartition,
 };
 
 /// How far the handshake has come.
@@ -57,6 +56,8 @@ pub struct Sender {
     streams: BTreeMap<TopicIdPartition, Stream>,
     /// Streams that changed since they were last looked at.
     touched: BTreeSet<TopicIdPartition>,
+    /// Streams that are blocked, and perhaps some that are not any more.
+    blocked: BTreeSet<TopicIdPartition>,
     /// Streams that wait for more of the journal to be sent.
     waiting: BTreeSet<TopicIdPartition>,
     /// Streams that have something to be read, each once.
@@ -79,6 +80,7 @@ impl Sender {
             journal,
             streams: BTreeMap::new(),
             touched: BTreeSet::new(),
+            blocked: BTreeSet::new(),
             waiting: BTreeSet::new(),
             ready: VecDeque::new(),
             reading: None,
@@ -94,7 +96,7 @@ impl Sender {
         match self.phase {
             Phase::Idle | Phase::Closed => None,
             Phase::Open => {
-                let retries = self.streams.values().filter_map(Stream::retry_at);
+                let retries = self.blocked.iter().filter_map(|id| self.streams.get(id)?.retry_at());
                 Some(retries.fold(self.clock.deadline(true), Instant::min))
             }
             _ => Some(self.clock.deadline(false)),
@@ -188,9 +190,10 @@ impl Sender {
             if let Some(heartbeat) = self.clock.beat(time) {
                 effects.push(Effect::Send(Frame::Heartbeat(heartbeat)));
             }
-            for (id, stream) in &mut self.streams {
-                if stream.retry(time.now) {
-                    self.touched.insert(*id);
+            for id in std::mem::take(&mut self.blocked) {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.retry(time.now);
+                    self.touched.insert(id);
                 }
             }
         }
@@ -230,84 +233,6 @@ impl Sender {
                 self.refuse(Reason::Unexpected, &detail, effects);
             }
         }
-    }
-
-    // ---- handshake ------------------------------------------------------------------------------------------------
-
-    fn greet(&mut self, nonce: [u8; NONCE_BYTES], time: Time, effects: &mut Vec<Effect>) {
-        if self.phase != Phase::Idle {
-            return;
-        }
-        self.clock = Clock::new(self.config.timing, time.now);
-        let hello = Hello {
-            version_min: VERSION,
-            version_max: VERSION,
-            cluster_id: self.config.cluster_id,
-            node_id: self.config.node_id,
-            leader_id: self.config.leader_id,
-            generation: self.config.generation,
-            features: 0,
-            advertised: Arc::clone(&self.config.advertised),
-            nonce,
-        };
-        effects.push(Effect::Send(Frame::Hello(hello.clone())));
-        self.phase = Phase::Greeting(hello);
-    }
-
-    fn prove(&mut self, hello: &Hello, challenge: &Challenge, effects: &mut Vec<Effect>) {
-        let Some(secret) = &self.config.secret else {
-            return self.refuse(Reason::NotAuthenticated, "the receiver asks for a secret and none is set", effects);
-        };
-        if !secret.verify(Side::Receiver, hello, &challenge.nonce, &challenge.proof) {
-            return self.refuse(Reason::NotAuthenticated, "the receiver has another secret", effects);
-        }
-        let proof = secret.prove(Side::Sender, hello, &challenge.nonce);
-        effects.push(Effect::Send(Frame::Proof(proof)));
-        self.phase = Phase::Proven;
-    }
-
-    fn greeted(&mut self, ack: HelloAck, effects: &mut Vec<Effect>) {
-        if ack.version != VERSION {
-            return self.refuse(Reason::UnsupportedVersion, "the receiver chose another version", effects);
-        }
-        if ack.cluster_id.is_some_and(|cluster_id| cluster_id != self.config.cluster_id) {
-            return self.refuse(Reason::WrongCluster, "the receiver belongs to another cluster", effects);
-        }
-        if ack.node_id == self.config.node_id {
-            return self.refuse(Reason::SameNode, "the receiver has this node's id", effects);
-        }
-        if ack.generation > self.config.generation {
-            let fenced = Fenced { generation: ack.generation, leader_id: NodeId::NONE, advertised: "".into() };
-            return self.fenced(fenced, effects);
-        }
-        self.phase = Phase::Naming;
-        let node_id = ack.node_id;
-        self.follower = Some(ack);
-        if node_id == NodeId::NONE {
-            effects.push(Effect::AssignNodeId);
-        } else {
-            self.welcome(node_id, effects);
-        }
-    }
-
-    fn welcome(&mut self, node_id: NodeId, effects: &mut Vec<Effect>) {
-        let Some(follower) = &self.follower else { return };
-        effects.push(Effect::Send(Frame::Welcome(Welcome { node_id })));
-        let advertised = Arc::clone(&follower.advertised);
-        effects.push(Effect::Established { node_id, advertised, features: 0 });
-        self.journal.begin(&follower.journal, effects);
-        self.phase = Phase::Open;
-    }
-
-    fn fenced(&mut self, fenced: Fenced, effects: &mut Vec<Effect>) {
-        let trusted = self.config.secret.is_none() || !matches!(self.phase, Phase::Idle | Phase::Greeting(_));
-        if !trusted || fenced.generation <= self.config.generation {
-            // Nobody steps down for a stranger, or for a generation that is not higher.
-            return self.refuse(Reason::Unexpected, "fenced without a reason", effects);
-        }
-        let detail = format!("generation {} has replaced {}", fenced.generation, self.config.generation);
-        effects.push(Effect::Fenced(fenced));
-        self.close(Reason::Fenced, detail.into(), true, effects);
     }
 
     // ---- partitions -----------------------------------------------------------------------------------------------
@@ -359,6 +284,7 @@ impl Sender {
             if let Some(stream) = self.streams.get_mut(&id) {
                 stream.block(now);
             }
+            self.touched.insert(id);
             effects.push(Effect::PartitionRefused { id, reason, detail });
         }
     }
@@ -469,7 +395,9 @@ impl Sender {
         }
         while let Some(id) = self.touched.pop_first() {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
-            if !stream.attach_if_known(self.journal.sent(), effects) {
+            if stream.retry_at().is_some() {
+                self.blocked.insert(id);
+            } else if !stream.attach_if_known(self.journal.sent(), effects) {
                 self.waiting.insert(id);
             } else if stream.has_data() {
                 if !std::mem::replace(&mut stream.queued, true) {
@@ -519,6 +447,10 @@ impl Sender {
         let (mut bytes, mut frames) = (0, 0);
         for (id, stream) in &self.streams {
             stream.check_invariants(*id);
+            assert!(
+                self.phase != Phase::Open || stream.retry_at().is_none() || self.blocked.contains(id),
+                "{id} is blocked and will not be tried again"
+            );
             bytes += stream.in_flight.iter().map(|(_, bytes)| bytes).sum::<usize>();
             frames += stream.in_flight.len();
         }

@@ -103,7 +103,7 @@ impl Stream {
             // Of an attachment that is over.
             return Ok(());
         }
-        let Attached { id, log_start, log_end, durable_end, tail, epochs, .. } = attached;
+        let Attached { id, log_start, log_end, durable_end, tail, damaged, epochs, .. } = attached;
         if durable_end > log_end || log_start > log_end {
             return Err(format!("{id}: the follower's offsets are out of order"));
         }
@@ -111,6 +111,18 @@ impl Stream {
             return Err(format!("{id}: the follower did not cut its log below {below}, it ends at {log_end}"));
         }
         let bounds = self.state.bounds;
+        if let Some(damaged) = damaged {
+            if damaged >= log_end {
+                return Err(format!("{id}: the follower is damaged at {damaged}, it ends at {log_end}"));
+            }
+            // What lies behind is compared when it is the end of the log.
+            if damaged > log_start.max(bounds.first_segment) {
+                self.truncate(log_end, damaged, effects);
+            } else {
+                self.reset(log_end, bounds.first_segment, ResetCause::Damaged, effects);
+            }
+            return Ok(());
+        }
         let Some(tail) = tail else {
             if log_end == bounds.first_segment {
                 self.stream(log_end, durable_end, effects);
@@ -208,13 +220,11 @@ impl Stream {
         if let Stage::Blocked(until) = self.stage { Some(until) } else { None }
     }
 
-    /// A partition that was blocked is attached anew, since the follower may have closed it meanwhile.
-    pub(super) fn retry(&mut self, now: Instant) -> bool {
-        let due = self.retry_at().is_some_and(|until| now >= until);
-        if due {
+    /// A partition that was blocked for long enough is attached anew, since the follower may have closed it meanwhile.
+    pub(super) fn retry(&mut self, now: Instant) {
+        if self.retry_at().is_some_and(|until| now >= until) {
             self.stage = Stage::Waiting;
         }
-        due
     }
 
     pub(super) fn has_data(&self) -> bool {
