@@ -17,6 +17,7 @@ mod look_ups;
 mod metrics;
 mod producer_ids;
 mod replica;
+pub mod replication;
 mod server;
 mod settings;
 mod tasks;

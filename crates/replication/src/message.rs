@@ -95,6 +95,8 @@ pub struct HelloAck {
     pub features: u64,
     /// Where clients reach it, `host:port`.
     pub advertised: Arc<str>,
+    /// The rack it stands in (KIP-392); empty where it has none.
+    pub rack: Arc<str>,
     /// How far its copy of the journal goes.
     pub journal: JournalPosition,
 }

@@ -21,6 +21,8 @@ pub(super) const APPEND_HEAD_BYTES: usize = 20 + 4 + 5 * 8;
 const TOPIC_BYTES_MAX: usize = 249;
 /// Longest advertised address.
 const ADDRESS_BYTES_MAX: usize = 512;
+/// Longest name of a rack.
+const RACK_BYTES_MAX: usize = 255;
 /// Longest explanation.
 const DETAIL_BYTES_MAX: usize = 1024;
 /// Bytes of one partition in an ack.
@@ -51,6 +53,7 @@ pub(super) fn encode(frame: &Frame, out: &mut Vec<u8>) {
             out.int(ack.features.to_be_bytes());
             encode_position(&ack.journal, out);
             out.text(&ack.advertised, ADDRESS_BYTES_MAX);
+            out.text(&ack.rack, RACK_BYTES_MAX);
         }
         Frame::Welcome(welcome) => out.int(welcome.node_id.get().to_be_bytes()),
         Frame::Refused(refused) => {
@@ -188,6 +191,7 @@ pub(super) fn decode(kind: Kind, head: &Bytes, payload: Bytes) -> Result<Frame, 
             features: reader.u64("features")?,
             journal: decode_position(reader)?,
             advertised: reader.text(ADDRESS_BYTES_MAX, "advertised address")?,
+            rack: reader.text(RACK_BYTES_MAX, "rack")?,
         }),
         Kind::Welcome => Frame::Welcome(Welcome { node_id: reader.node_id("node id")? }),
         Kind::Refused => Frame::Refused(Refused {

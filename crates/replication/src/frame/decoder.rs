@@ -31,6 +31,13 @@ impl Decoder {
         self.buf.extend_from_slice(bytes);
     }
 
+    /// Where bytes off the wire are read into, with room for what the next frame wants, `bytes` at the least.
+    pub fn room(&mut self, bytes: usize) -> &mut BytesMut {
+        // A frame's length was compared with its limit, and grows the buffer only as its bytes come.
+        self.buf.reserve(self.wanted().clamp(bytes, self.buf.len().max(bytes)));
+        &mut self.buf
+    }
+
     /// How many bytes the next frame needs at least before [`Decoder::next_frame`] can say more.
     pub fn wanted(&self) -> usize {
         let whole = match &self.header {

@@ -249,8 +249,8 @@ fn frames() -> impl Strategy<Value = Frame> {
             })
         },
     );
-    let hello_ack = (any::<(u8, Option<u8>, u64)>(), nodes(), generations(), positions(), text()).prop_map(
-        |((version, cluster, features), node_id, generation, journal, advertised)| {
+    let hello_ack = (any::<(u8, Option<u8>, u64)>(), nodes(), generations(), positions(), text(), "[a-z]{0,9}")
+        .prop_map(|((version, cluster, features), node_id, generation, journal, advertised, rack)| {
             Frame::HelloAck(HelloAck {
                 version,
                 cluster_id: cluster.map(|byte| Uuid::from_bytes([byte | 1; 16])),
@@ -258,10 +258,10 @@ fn frames() -> impl Strategy<Value = Frame> {
                 generation,
                 features,
                 advertised,
+                rack: rack.into(),
                 journal,
             })
-        },
-    );
+        });
     let attach = (ids(), "[a-zA-Z0-9_-]{1,249}", leader_epochs(), offsets(), offsets(), offsets(), histories())
         .prop_map(|(id, topic, leader_epoch, log_start, first_segment, high_watermark, epochs)| {
             let topic = topic.into();

@@ -36,6 +36,7 @@ fn met(start: i64, ours: JournalPosition, theirs: JournalPosition) -> (Sender, V
         generation: Generation::ZERO,
         features: 0,
         advertised: "f:1".into(),
+        rack: "".into(),
         journal: theirs,
     };
     let effects = handle(&mut sender, Input::Frame(Frame::HelloAck(ack)));

@@ -219,6 +219,7 @@ pub(crate) fn receiver_config() -> receiver::Config {
         leader_advertised: "".into(),
         leads: false,
         advertised: "follower:9092".into(),
+        rack: "".into(),
         secret: None,
         timing: Timing::default(),
         journal: JournalPosition::default(),

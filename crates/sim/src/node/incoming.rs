@@ -34,6 +34,7 @@ impl Process {
             leader_advertised: advertised(journal.leader()),
             leads: self.leads,
             advertised: advertised(self.id),
+            rack: "".into(),
             secret: None,
             timing: cx.timing(),
             journal: journal.position(),

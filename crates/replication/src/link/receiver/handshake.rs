@@ -72,6 +72,7 @@ impl Receiver {
             generation: config.generation,
             features: 0,
             advertised: Arc::clone(&config.advertised),
+            rack: Arc::clone(&config.rack),
             journal: config.journal.clone(),
         })));
         self.phase = Phase::Agreed(hello);

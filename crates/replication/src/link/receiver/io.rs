@@ -29,6 +29,8 @@ pub struct Config {
     pub leads: bool,
     /// Where clients reach this node.
     pub advertised: Arc<str>,
+    /// The rack this node stands in; empty where it has none.
+    pub rack: Arc<str>,
     /// The shared secret; with one, a sender that does not prove that it has it too is refused.
     pub secret: Option<Secret>,
     /// How long things may take.

@@ -71,8 +71,8 @@ impl Sender {
     pub(super) fn welcome(&mut self, node_id: NodeId, effects: &mut Vec<Effect>) {
         let Some(follower) = &self.follower else { return };
         effects.push(Effect::Send(Frame::Welcome(Welcome { node_id })));
-        let advertised = Arc::clone(&follower.advertised);
-        effects.push(Effect::Established { node_id, advertised, features: 0 });
+        let (advertised, rack) = (Arc::clone(&follower.advertised), Arc::clone(&follower.rack));
+        effects.push(Effect::Established { node_id, advertised, rack, features: 0 });
         self.journal.begin(&follower.journal, effects);
         self.phase = Phase::Open;
     }

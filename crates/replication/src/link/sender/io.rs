@@ -197,6 +197,8 @@ pub enum Effect {
         node_id: NodeId,
         /// Where clients reach it.
         advertised: Arc<str>,
+        /// The rack it stands in; empty where it has none.
+        rack: Arc<str>,
         /// The features both have.
         features: u64,
     },
