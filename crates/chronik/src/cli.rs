@@ -59,9 +59,19 @@ pub(crate) struct Serve {
     /// Address of metrics and health, or off [env: CHRONIK_HTTP] [default: 127.0.0.1:6092 or the next free port]
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
-    /// Number of this node [env: CHRONIK_NODE_ID] [default: 1]
+    /// Number of this node [env: CHRONIK_NODE_ID] [default: what the data directory says, else 1; a new follower is given one]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     node_id: Option<String>,
+    /// Followers to send the log to, by commas [env: CHRONIK_REPLICATION_FOLLOWERS]
+    #[arg(long, value_name = "HOST:PORT,...")]
+    replicate_to: Option<String>,
+    /// Address to receive a leader's log on; the broker follows [env: CHRONIK_WAL_RECEIVER_ADDR]
+    #[arg(long, value_name = "HOST:PORT")]
+    wal_receiver: Option<String>,
+    /// What acks=all waits for: async, this broker alone, or sync, every in-sync replica [env: CHRONIK_REPLICATION_MODE]
+    /// [default: async]
+    #[arg(long, value_name = "async|sync")]
+    replication_mode: Option<String>,
     /// Configuration file in TOML [env: CHRONIK_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -72,8 +82,19 @@ pub(crate) struct Serve {
 
 impl From<Serve> for Flags {
     fn from(args: Serve) -> Self {
-        let Serve { data_dir, listen, advertise, http, node_id, config, set } = args;
-        Self { data_dir, listen, advertise, http, node_id, config, set }
+        let Serve {
+            data_dir,
+            listen,
+            advertise,
+            http,
+            node_id,
+            replicate_to,
+            wal_receiver,
+            replication_mode,
+            config,
+            set,
+        } = args;
+        Self { data_dir, listen, advertise, http, node_id, replicate_to, wal_receiver, replication_mode, config, set }
     }
 }
 
