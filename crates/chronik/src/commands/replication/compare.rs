@@ -7,7 +7,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use chronik_model::Offset;
-use chronik_record::{BatchHeader, HeaderError};
+use chronik_record::{BatchHeader, HeaderError, crc_is_valid};
 
 /// What was found to be the same, from the beginning on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(super) enum Head {
         header: BatchHeader,
         /// CRC-32C of all its bytes, those included that the batch's own checksum leaves out.
         crc32c: u32,
+        /// Whether the batch's own checksum fits: where it does not on one side, that side is damaged.
+        sound: bool,
     },
     /// Bytes that are no batch, or one that cannot come here.
     Unreadable(String),
@@ -107,7 +109,9 @@ impl First {
 
     fn head(self) -> Head {
         match self {
-            Self::Batch(header, batch) => Head::Batch { header, crc32c: crc32c::crc32c(&batch) },
+            Self::Batch(header, batch) => {
+                Head::Batch { header, crc32c: crc32c::crc32c(&batch), sound: crc_is_valid(&batch) }
+            }
             Self::Unreadable(reason) => Head::Unreadable(reason),
             Self::Cut(0) => Head::Nothing,
             Self::Cut(bytes) => Head::Unreadable(format!("only {bytes} bytes of a batch")),
@@ -118,9 +122,10 @@ impl First {
 impl fmt::Display for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Batch { header, crc32c } => write!(
+            Self::Batch { header, crc32c, sound } => write!(
                 f,
-                "batch base-offset={} last-offset={} bytes={} records={} leader-epoch={} crc={:08x} crc32c={crc32c:08x}",
+                "batch base-offset={} last-offset={} bytes={} records={} leader-epoch={} crc={:08x} crc32c={crc32c:08x} \
+                 sound={sound}",
                 header.base_offset,
                 header.last_offset(),
                 header.size_bytes(),
@@ -212,6 +217,10 @@ mod tests {
                     if let Some(difference) = outcome {
                         assert_eq!(difference.offset.get(), offset, "byte {at} bit {bit}");
                         assert_ne!(difference.here, difference.there);
+                        // Base offset, length and leader epoch lie outside of a batch's own checksum.
+                        let sound = |head: &Head| matches!(head, Head::Batch { sound: true, .. });
+                        let told = sound(&difference.here) != sound(&difference.there);
+                        assert!(told || at - position < PREFIX_BYTES, "byte {at} bit {bit}");
                     } else {
                         assert!((8..12).contains(&(at - position)), "byte {at} bit {bit}");
                         let (here, there) = (here.slice(position..), there.slice(position..));
@@ -233,7 +242,7 @@ mod tests {
         let (_, outcome) = compared(&here, &there, 3);
         let Difference { offset, here, there } = outcome.unwrap();
         assert_eq!(offset.get(), 2);
-        let (Head::Batch { header, crc32c }, Head::Batch { header: other, .. }) = (&here, &there) else {
+        let (Head::Batch { header, crc32c, .. }, Head::Batch { header: other, .. }) = (&here, &there) else {
             panic!("{here} {there}")
         };
         assert_eq!(*crc32c, crc32c::crc32c(&log()[1]));
