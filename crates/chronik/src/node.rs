@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chronik_broker::{Clock, Metrics, Parts, ReplicaHost, ThisNode};
-use chronik_console::{Console, Readiness, State};
+use chronik_console::{Console, Readiness, Reply, State};
 use chronik_controller::{Advertised, Controller, Setup};
 use chronik_log::dir::DataDir;
 use chronik_log::fs::{Fs, RealFs};
@@ -129,7 +129,12 @@ struct Door {
 fn open_door(console: Option<Console>, registry: Registry) -> (watch::Sender<Readiness>, Door) {
     let (readiness, current) = watch::channel(Readiness::NotReady("starting".to_owned()));
     let (stop, stopped) = oneshot::channel();
-    let state = State { readiness: Arc::new(move || current.borrow().clone()), metrics: Arc::new(registry) };
+    let state = State {
+        readiness: Arc::new(move || current.borrow().clone()),
+        metrics: Arc::new(registry),
+        replication: Arc::new(|| Reply::error(503, "starting")),
+        promote: Arc::new(|_| Box::pin(async { Reply::error(503, "starting") })),
+    };
     let serving = console.map(|console| {
         tokio::spawn(console.serve(state, async {
             // That nobody can ask for the stop any more is a stop as well.
