@@ -81,12 +81,12 @@ impl Metrics {
         let rejected: Family<ReasonLabel, Counter> =
             family(r, "chronik_replication_rejected_frames", "Frames that ended a link, by reason");
         for reason in Reason::ALL {
-            rejected.get_or_create(&ReasonLabel { reason: reason.name() });
+            let _ = rejected.get_or_create(&ReasonLabel { reason: reason.name() });
         }
         let resets: Family<CauseLabel, Counter> =
             family(r, "chronik_replication_resets", "Logs of followers that were begun anew, by cause");
         for cause in [ResetCause::Empty, ResetCause::Retention, ResetCause::Diverged, ResetCause::Damaged] {
-            resets.get_or_create(&CauseLabel { cause: cause_name(cause) });
+            let _ = resets.get_or_create(&CauseLabel { cause: cause_name(cause) });
         }
         let replicated_bytes = Counter::default();
         r.register_with_unit(

@@ -162,12 +162,6 @@ impl Peer {
         self.known.lock().lags.remove(id);
     }
 
-    /// How long the follower has not had everything of a partition; zero where it has.
-    pub(super) fn lag(&self, id: &TopicIdPartition) -> Option<Duration> {
-        let now = self.clock.now();
-        self.known.lock().lags.get(id).map(|lag| lag.since(now))
-    }
-
     /// How far each partition is behind: end, follower's log end, time.
     pub(super) fn lags(&self) -> Vec<(TopicIdPartition, Offset, Offset, Duration)> {
         let now = self.clock.now();
