@@ -22,7 +22,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// After so long without a frame an end closes.
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
 /// For so long after the end of its link a leader counts as one that can be reached: it may be dialling already.
-const REACH_GRACE: Duration = Duration::from_secs(1);
+const REACH_GRACE: Duration = Duration::from_millis(200);
 
 /// How a node replicates.
 #[derive(Clone, Debug)]
@@ -211,7 +211,7 @@ impl Links {
 }
 
 /// `host:port`, with brackets around an IPv6 address; empty where the host is not known.
-pub(super) fn host_and_port(host: &str, port: u16) -> String {
+pub(crate) fn host_and_port(host: &str, port: u16) -> String {
     match host {
         "" => String::new(),
         host if host.contains(':') => format!("[{host}]:{port}"),

@@ -103,6 +103,7 @@ impl Links {
         }
         status.partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         status.lag_ms = lag_ms;
+        status.catch_up_bytes = peer.lacks(status.lag_bytes);
         if status.lag_records > 0 && status.state == "streaming" {
             status.state = "catching up".to_owned();
             if status.bytes_per_second > 0 && status.lag_bytes > 0 {

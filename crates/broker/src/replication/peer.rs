@@ -53,6 +53,8 @@ struct Known {
     batch_bytes: u64,
     rate: Rate,
     lags: HashMap<TopicIdPartition, Lag>,
+    /// The most bytes that were lacking since nothing was.
+    lacked_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -167,6 +169,13 @@ impl Peer {
         let now = self.clock.now();
         let known = self.known.lock();
         known.lags.iter().map(|(id, lag)| (*id, lag.end, lag.log_end, lag.since(now))).collect()
+    }
+
+    /// So many bytes are lacking now; gives the most that were since nothing was.
+    pub(super) fn lacks(&self, bytes: u64) -> Option<u64> {
+        let mut known = self.known.lock();
+        known.lacked_bytes = if bytes == 0 { 0 } else { known.lacked_bytes.max(bytes) };
+        (bytes > 0).then_some(known.lacked_bytes)
     }
 
     pub(super) fn is_open(&self) -> bool {

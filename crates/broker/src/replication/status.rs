@@ -68,6 +68,8 @@ pub struct LinkStatus {
     pub received_bytes: u64,
     /// Bytes of record batches in the last second or so.
     pub bytes_per_second: u64,
+    /// The most that the follower lacked since it last had everything, in bytes; `null` where it has.
+    pub catch_up_bytes: Option<u64>,
     /// When the follower has everything at this pace, in milliseconds; `null` where it has, or nothing moves.
     pub caught_up_in_ms: Option<u64>,
     /// Each partition, by topic and number.
