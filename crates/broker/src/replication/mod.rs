@@ -30,7 +30,7 @@ pub use status::{LeaderStatus, LinkStatus, PartitionStatus, PromotedPartition, P
 use crate::tasks::{self, Shutdown};
 
 /// How often gauges that nobody pushes are read.
-const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
+const GAUGE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Starts the links: one to each follower, and those that leaders open to `receiver`. They end with the shutdown.
 pub(crate) fn start(links: &Arc<Links>, receiver: Option<Listener>, shutdown: &Shutdown) -> Vec<JoinHandle<()>> {

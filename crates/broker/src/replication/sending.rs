@@ -269,7 +269,7 @@ impl Link<'_> {
                 match part {
                     Some(Ok(part)) => {
                         self.links.metrics.frames_sent.inc();
-                        self.peer.batches(bytes);
+                        self.peer.sent(head.id, head.end, bytes);
                         self.wire.send_append(frame::encode_append(&head, bytes), part);
                     }
                     Some(Err(error)) => {

@@ -50,11 +50,12 @@ pub struct LinkStatus {
     pub state_ms: u64,
     /// Why the last connection ended or could not be made.
     pub last_error: Option<String>,
-    /// Records that the follower lacks, of all partitions.
+    /// Records that the follower lacks, of all partitions: all there are, of one that was not met since this node's start.
     pub lag_records: u64,
     /// Bytes that the follower lacks, of all partitions.
     pub lag_bytes: u64,
-    /// How long the follower has not had everything, in milliseconds; 0 where it has. `null` where that is not known.
+    /// How long the follower has not had everything, in milliseconds; 0 where it has. `null` where that is not known, as of
+    /// one that was not met since this node's start.
     pub lag_ms: Option<u64>,
     /// Time since the peer last said anything, in milliseconds.
     pub last_heard_ms: Option<u64>,
