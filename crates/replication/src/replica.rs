@@ -281,6 +281,7 @@ impl<T> Replica<T> {
             leader_epoch: self.leader_epoch,
             journal_end,
             epochs: epochs.entries().to_vec(),
+            damaged: self.log.damage().iter().map(|range| (range.offset, range.offset_end)).collect(),
             bounds: self.bounds(),
         }
     }
