@@ -26,6 +26,7 @@ use tokio::sync::{Notify, watch};
 use super::feed::Feed;
 use super::flusher;
 use super::isr::IsrQueue;
+use super::lost::cut_where_lost;
 use super::partition::{Beginning, Partition, Shared};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -176,6 +177,13 @@ impl ReplicaHost {
                     if *claimed { self.open(image, topic, *index, checkpoints, clean) } else { None }
                 },
             )?;
+        if image.leader() != NodeId::NONE {
+            let logs = results
+                .iter_mut()
+                .zip(&work)
+                .filter_map(|(result, (topic, ..))| Some((&mut result.as_mut()?.0, topic.id)));
+            cut_where_lost(&self.dir, checkpoints, logs)?;
+        }
         self.sync_recovered(image, &work, &mut results)?;
         let mut opened = Opened { topics: topics.len(), ..Opened::default() };
         let mut registry = Registry::default();
@@ -384,6 +392,11 @@ impl ReplicaHost {
         let checkpoints = self.checkpoints.lock();
         let _round = self.shared.flush_queue.round();
         let (mut log, recovered) = self.open(&image, topic, id.partition.get(), &checkpoints, false)?;
+        let line = std::iter::once((&mut log, topic.id));
+        if let Err(error) = cut_where_lost(&self.dir, &checkpoints, line) {
+            tracing::error!(partition = %known.name(), %error, "checkpoint cannot be written");
+            return None;
+        }
         if recovered.needs_sync
             && let Err(error) = log.flush()
         {
