@@ -113,6 +113,8 @@ pub(crate) struct Following {
     pub(crate) told: Offset,
     /// The leader's log start as it was last told, inclusive.
     pub(crate) log_start: Offset,
+    /// Where the leader's first segment begins, as it was last told.
+    pub(crate) first_segment: Offset,
     /// The leader epoch in which the high watermark was learned.
     pub(crate) told_in: LeaderEpoch,
     /// Whether the leader has said how far the log is committed, since the news of a later leader or the last cut.
@@ -133,6 +135,7 @@ impl Following {
             attached: None,
             told: Offset::ZERO,
             log_start: Offset::ZERO,
+            first_segment: Offset::ZERO,
             told_in,
             spoken: true,
             seen: Offset::ZERO,
@@ -297,6 +300,9 @@ impl<T> Replica<T> {
     /// The leader is not the one attached to, or the disk failed.
     pub fn progress(&mut self, progress: &Progress, effects: &mut Vec<Effect<T>>) -> Result<(), FollowError> {
         self.agreed(progress.leader_epoch)?;
+        if let Role::Follower(following) = &mut self.role {
+            following.first_segment = progress.first_segment;
+        }
         self.told(progress.high_watermark, progress.log_start, effects)
     }
 
@@ -327,6 +333,10 @@ impl<T> Replica<T> {
             let log_start = following.log_start.min(self.high_watermark);
             if log_start > self.log.log_start() {
                 self.log.delete_records_before(log_start)?;
+            }
+            // The leader's retention took all that there was.
+            if following.first_segment == self.log.log_end() && self.log.log_start() == self.log.log_end() {
+                self.log.end_segment()?;
             }
         }
         Ok(())
