@@ -10,7 +10,7 @@ use chronik_metadata::config::BrokerSettings;
 use chronik_metadata::{
     Command, ControllerClient, ControllerError, Image, NewTopic, Outcome, ReplicatedController, Role, TopicRef,
 };
-use chronik_model::{NodeId, TopicId};
+use chronik_model::{LeaderEpoch, NodeId, TopicId};
 use chronik_net::{FrameLimits, Listener, MemoryBudget};
 use chronik_wire::ErrorCode;
 use tokio::sync::Mutex;
@@ -311,6 +311,17 @@ impl Broker {
         }
     }
 
+    /// The leader epoch that goes with [`Broker::leader_for_clients`]: none where another node leads, in an epoch that is not
+    /// known here. A client that has heard of that one would not believe the older one, nor the leader with it.
+    pub(crate) fn leader_epoch_for_clients(&self, leader_epoch: LeaderEpoch) -> LeaderEpoch {
+        let is_known = match &*self.role() {
+            Role::Leading | Role::Following { leader: None } => true,
+            Role::Following { leader: Some(leader) } => leader.generation == self.image().generation(),
+            Role::Fenced { .. } => false,
+        };
+        if is_known { leader_epoch } else { LeaderEpoch::NONE }
+    }
+
     /// The node that decides on changes of the metadata, and coordinates groups.
     pub(crate) fn controller_id(&self) -> NodeId {
         self.leader_for_clients(self.node.node_id)
@@ -322,11 +333,18 @@ impl Broker {
         let mut brokers: BTreeMap<NodeId, (String, u16, Option<String>)> = image
             .brokers()
             .values()
-            .filter(|broker| !broker.is_fenced || broker.node_id == self.node.node_id)
+            .filter(|broker| !broker.is_fenced && broker.node_id != self.node.node_id)
             .map(|broker| (broker.node_id, (broker.host.clone(), broker.port, broker.rack.clone())))
             .collect();
-        // Before the metadata says so, or where it never will.
-        brokers.entry(self.node.node_id).or_insert_with(|| (self.node.host.clone(), self.node.port, None));
+        let by_known_leader = matches!(&*role, Role::Fenced { by } if !by.host.is_empty());
+        // What this node knows is of another time once it is fenced: clients are sent where they hear what is.
+        if !by_known_leader {
+            let known = image.brokers().get(&self.node.node_id);
+            // Before the metadata says so, or where it never will.
+            let this = known.map(|this| (this.host.clone(), this.port, this.rack.clone()));
+            let this = this.unwrap_or_else(|| (self.node.host.clone(), self.node.port, None));
+            brokers.insert(self.node.node_id, this);
+        }
         if let Some(leader) = role.leader_elsewhere().filter(|leader| !leader.host.is_empty()) {
             let known = brokers.entry(leader.node_id).or_insert_with(|| (String::new(), 0, None));
             (known.0, known.1) = (leader.host.to_string(), leader.port);

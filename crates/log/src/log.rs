@@ -17,8 +17,8 @@ use crate::checkpoint::{Checkpoint, with_checksum};
 use crate::config::LogConfig;
 use crate::damage::Damage;
 use crate::flush::{FlushJob, Pending, Unsynced};
-use crate::high_watermark::Kept;
 use crate::fs::{Durability, File, Fs, is_out_of_files, replace_file};
+use crate::high_watermark::Kept;
 use crate::leader_epoch::{self, History};
 use crate::producer_state::{ProducerEntry, Producers, Refused};
 use crate::reader::{Hints, LogReader, LogSlice, Mark, ReadBound, ReadError, Shared, View};
@@ -91,7 +91,7 @@ pub enum AppendError {
     #[error("the log is offline: {0}")]
     Offline(Arc<str>),
     /// The disk failed; the log is offline from now on, unless it was only out of open files.
-    #[error("cannot write {}", file.display())]
+    #[error("cannot write {}: {source}", file.display())]
     Io {
         /// The file.
         file: PathBuf,
@@ -166,7 +166,7 @@ pub enum LogError {
     #[error("the log is offline: {0}")]
     Offline(Arc<str>),
     /// The disk failed; the log is offline from now on, unless it was only out of open files.
-    #[error("cannot change {}", file.display())]
+    #[error("cannot change {}: {source}", file.display())]
     Io {
         /// The file.
         file: PathBuf,

@@ -41,7 +41,7 @@ pub enum ReadError {
     #[error("the log is offline")]
     Offline,
     /// The file could not be read.
-    #[error("cannot read {}", file.display())]
+    #[error("cannot read {}: {source}", file.display())]
     Io {
         /// The file.
         file: PathBuf,

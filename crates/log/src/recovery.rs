@@ -46,7 +46,7 @@ pub struct Recovered {
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     /// The disk failed.
-    #[error("cannot read or repair {}", file.display())]
+    #[error("cannot read or repair {}: {source}", file.display())]
     Io {
         /// The file.
         file: PathBuf,

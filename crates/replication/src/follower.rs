@@ -121,6 +121,8 @@ pub(crate) struct Following {
     pub(crate) spoken: bool,
     /// The highest high watermark before a cut, exclusive: consumers have seen it.
     pub(crate) seen: Offset,
+    /// Where a leader began that may not know yet how far an earlier one had committed, exclusive (KIP-207).
+    pub(crate) began: Offset,
     /// What the own log says of the high watermark may be older than what consumers were served before a crash.
     pub(crate) unsettled: bool,
     /// Serves what it has although the leader could not be asked.
@@ -130,6 +132,11 @@ pub(crate) struct Following {
 }
 
 impl Following {
+    /// On a log that was recovered. Its consumers may have been served all of it, whatever is known of the high watermark.
+    pub(crate) fn recovered(told_in: LeaderEpoch, high_watermark: Offset, log_end: Offset) -> Self {
+        Self { unsettled: high_watermark < log_end, seen: log_end, ..Self::new(told_in) }
+    }
+
     pub(crate) fn new(told_in: LeaderEpoch) -> Self {
         Self {
             attached: None,
@@ -139,6 +146,7 @@ impl Following {
             told_in,
             spoken: true,
             seen: Offset::ZERO,
+            began: Offset::ZERO,
             unsettled: false,
             alone: false,
             damaged: None,
@@ -148,20 +156,11 @@ impl Following {
     /// Whether consumers may be served: not between the news of a later leader and its first word, nor below what they
     /// have seen, as far as the leader still has that.
     pub(crate) fn is_readable(&self, high_watermark: Offset) -> bool {
-        self.spoken && !self.unsettled && high_watermark >= self.seen.min(self.told)
+        self.spoken && !self.unsettled && high_watermark >= self.seen.min(self.told.max(self.began))
     }
 }
 
 impl<T> Replica<T> {
-    /// The process before this one did not stop cleanly: its consumers may have been served more than is known here, so
-    /// nobody is served before the leader has spoken, or [`Replica::serve_alone`]. For a replica that follows.
-    pub fn unsettle(&mut self) {
-        let log_end = self.log.log_end();
-        if let Role::Follower(following) = &mut self.role {
-            (following.unsettled, following.seen) = (true, following.seen.max(log_end));
-        }
-    }
-
     /// The leader cannot be asked how far the log was committed: consumers are served what is known here.
     pub fn serve_alone(&mut self) {
         let high_watermark = self.high_watermark;
@@ -195,6 +194,7 @@ impl<T> Replica<T> {
             // Nothing more is believed of what an earlier leader said.
             following.told = high_watermark;
         }
+        following.began = attach.epochs.last().map_or(Offset::ZERO, |(_, start)| *start);
         // One that was prepared for another agreement.
         self.log.abandon_cut();
         self.leader_epoch = attach.leader_epoch;

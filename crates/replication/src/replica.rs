@@ -163,7 +163,8 @@ impl<T> Replica<T> {
         }
     }
 
-    /// Follows on a recovered log, at the leader epoch that the metadata knows.
+    /// Follows on a recovered log, at the leader epoch that the metadata knows. Where more of the log may have been committed
+    /// than is known, consumers are served once the leader has spoken, or after [`Replica::serve_alone`].
     pub fn follow(mut log: Log, leader_epoch: LeaderEpoch, settings: Settings) -> Self {
         log.keep_high_watermark(true);
         Self::recovered(log, leader_epoch, settings)
@@ -172,13 +173,14 @@ impl<T> Replica<T> {
     fn recovered(log: Log, leader_epoch: LeaderEpoch, settings: Settings) -> Self {
         // Nothing is known of the high watermark's origin but that it is no older than the last batch.
         let told_in = log.leader_epochs().latest().unwrap_or(LeaderEpoch::NONE);
+        let role = Role::Follower(Following::recovered(told_in, log.high_watermark(), log.log_end()));
         Self {
             leader_epoch,
             settings,
             high_watermark: log.high_watermark(),
             log,
             parked: Parked::new(),
-            role: Role::Follower(Following::new(told_in)),
+            role,
             closed: false,
         }
     }

@@ -125,6 +125,13 @@ impl Watch {
         };
         let Some(ledger) = self.ledgers.get(&sight.node) else { return Ok(()) };
         self.leadership.see(sight)?;
+        if !self.terms.fsync && (fresh_run || sight.role == Role::Nobody) {
+            // A power cut may have taken what it served.
+            self.watermarks.lower(sight.node, sight.high_watermark);
+        } else if fresh_run || (sight.role == Role::Nobody && !news.cut.is_empty()) {
+            // It was, or is, about to have the log of another leader.
+            self.watermarks.lower(sight.node, sight.log_end);
+        }
         self.watermarks.see(sight)?;
         let damage = reader.damage();
         self.durability.damaged(sight.node, &damage)?;
@@ -248,7 +255,9 @@ impl Watch {
     pub fn promoted(&mut self, before: &Sight, after: &Sight, clean: bool) -> Result<usize, Violation> {
         self.leadership.promoted((before.generation, before.leader_epoch), (after.generation, after.leader_epoch))?;
         let ledger = self.ledgers.entry(after.node).or_default();
-        self.committed.promoted(after, before.heard, clean, ledger)
+        // What a follower out of sync has not synced a power cut may take at any time.
+        let kept = if self.terms.fsync && !clean { after.durable_end } else { after.log_end };
+        self.committed.promoted(after, before.heard, clean, kept, ledger)
     }
 
     /// A producer with acks=all hears that its batch is committed by `leader`.

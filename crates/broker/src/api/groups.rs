@@ -42,7 +42,7 @@ pub(super) fn millis(value: i32) -> Duration {
 
 pub(super) async fn find_coordinator(call: Arc<Call>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let outcome = match request.key_type {
-        // Whoever leads makes what is missing.
+        // Whoever leads makes what is missing, when a member joins.
         KEY_TYPE_GROUP if call.broker.controller_id() != call.broker.this_node().node_id => Ok(()),
         KEY_TYPE_GROUP => call.broker.ensure_offsets_topic().await.map_err(|code| (code, code.message())),
         KEY_TYPE_TRANSACTION => Err((ErrorCode::UnsupportedVersion, "This broker does not serve transactions.")),
@@ -117,7 +117,7 @@ pub(super) async fn join(call: Arc<Call>, join: message::JoinRequest) -> JoinGro
     let group_id = join.group_id.clone();
     let member_id = join.member_id.clone();
     let joined =
-        call.broker.groups.call(&group_id, |shard, now, token, effects| shard.join(now, join, token, effects)).await;
+        call.broker.group_call(&group_id, |shard, now, token, effects| shard.join(now, join, token, effects)).await;
     match joined {
         Ok(Response::Join(joined)) => JoinGroupResponse {
             error_code: group_or_none(joined.error).code(),

@@ -223,7 +223,7 @@ fn respond(call: &Call, topics: Vec<Topic>, outcomes: Vec<Outcome>) -> Answer {
 fn leader_elsewhere(call: &Call) -> Option<LeaderIdAndEpoch> {
     let leader = call.broker.controller_id();
     let elsewhere = leader != call.broker.this_node().node_id && leader != NodeId::NONE;
-    let leader_epoch = call.broker.image().leader_epoch().get();
+    let leader_epoch = call.broker.leader_epoch_for_clients(call.broker.image().leader_epoch()).get();
     elsewhere.then(|| LeaderIdAndEpoch { leader_id: leader.get(), leader_epoch })
 }
 

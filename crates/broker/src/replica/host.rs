@@ -196,7 +196,7 @@ impl ReplicaHost {
                     opened.partitions += 1;
                     opened.scanned_bytes += recovered.scanned_bytes;
                     self.metrics.damaged_ranges.inc_by(i64::try_from(recovered.damage.len()).unwrap_or(i64::MAX));
-                    self.begin(image, topic, index, log, clean)
+                    self.begin(image, topic, index, log)
                 })
                 .collect();
             registry.insert(topic, partitions);
@@ -332,12 +332,12 @@ impl ReplicaHost {
     }
 
     /// A partition on its log, in the part that this node has.
-    fn begin(&self, image: &Image, topic: &Topic, index: i32, log: Log, settled: bool) -> Option<Arc<Partition>> {
+    fn begin(&self, image: &Image, topic: &Topic, index: i32, log: Log) -> Option<Arc<Partition>> {
         let assigned = usize::try_from(index).ok().and_then(|at| topic.partitions.get(at))?;
         let beginning = if self.leads(assigned) {
             Beginning::Lead(self.assignment(assigned))
         } else {
-            Beginning::Follow { leader_epoch: assigned.leader_epoch, settled }
+            Beginning::Follow(assigned.leader_epoch)
         };
         Some(Partition::begin(
             TopicIdPartition::new(topic.id, PartitionIndex::new(index)),
@@ -407,7 +407,7 @@ impl ReplicaHost {
         if self.find(id).is_none_or(|now| !Arc::ptr_eq(&now, &known)) {
             return None;
         }
-        let partition = self.begin(&current, topic, index, log, false)?;
+        let partition = self.begin(&current, topic, index, log)?;
         let mut registry = self.registry.load().copy();
         let mut partitions = registry.remove(topic.id)?.partitions.clone();
         *partitions.get_mut(usize::try_from(index).ok()?)? = Some(Arc::clone(&partition));
@@ -558,9 +558,14 @@ impl ReplicaHost {
         Ok(())
     }
 
+    /// Removes the files of removed topics. Blocks.
+    pub(super) fn remove_leftovers(&self) -> Result<(), DirError> {
+        self.dir.remove_leftovers().map(drop)
+    }
+
     /// Removes the files of removed topics, and tells whether those of `topic` are among them. Blocks.
     pub(super) fn delete_files(&self, topic: TopicId) -> Result<bool, DirError> {
-        self.dir.remove_leftovers()?;
+        self.remove_leftovers()?;
         Ok(!self.unstaged.lock().contains(&topic))
     }
 
@@ -606,7 +611,7 @@ impl ReplicaHost {
                     if !self.role.borrow().leads() {
                         // This node led once and grew the topic alone: its leader says what of it stays.
                         let (log, _) = self.open(image, topic, index, &Checkpoints::new(), false)?;
-                        return self.begin(image, topic, index, log, false);
+                        return self.begin(image, topic, index, log);
                     }
                     tracing::error!(
                         partition = %name, path = %path.display(),
@@ -615,7 +620,7 @@ impl ReplicaHost {
                     return None;
                 }
                 match Log::create(Arc::clone(&self.fs), path, name.clone(), config, false) {
-                    Ok(log) => self.begin(image, topic, index, log, true),
+                    Ok(log) => self.begin(image, topic, index, log),
                     Err(error) => {
                         tracing::error!(partition = %name, %error, "log cannot be created, the partition is not served");
                         None

@@ -101,6 +101,14 @@ pub(crate) async fn delete_removed(
     loop {
         let pending: Vec<_> = controller.image().deletions_pending().cloned().collect();
         let mut failed = false;
+        if pending.is_empty() {
+            // A follower may hear of a removal and that it is over at once.
+            let host = Arc::clone(&host);
+            if let Some(Err(error)) = blocking("deletion", move || host.remove_leftovers()).await {
+                tracing::error!(%error, "files of deleted topics cannot be removed");
+                failed = true;
+            }
+        }
         for removed in pending {
             let (host, id) = (Arc::clone(&host), removed.id);
             match blocking("deletion", move || host.delete_files(id)).await {

@@ -50,12 +50,7 @@ pub(crate) enum Beginning {
     /// This broker leads it.
     Lead(Assignment),
     /// It follows, at the leader epoch that the metadata knows.
-    Follow {
-        /// That epoch.
-        leader_epoch: LeaderEpoch,
-        /// The log was closed cleanly: what it says of the high watermark is what consumers were served last.
-        settled: bool,
-    },
+    Follow(LeaderEpoch),
 }
 
 /// A partition of which this broker has a replica.
@@ -164,13 +159,7 @@ impl Partition {
         let mut effects = Vec::new();
         let replica = match beginning {
             Beginning::Lead(assignment) => Replica::lead_assigned(log, assignment, settings.replica, now, &mut effects),
-            Beginning::Follow { leader_epoch, settled } => {
-                let mut replica = Replica::follow(log, leader_epoch, settings.replica);
-                if !settled {
-                    replica.unsettle();
-                }
-                replica
-            }
+            Beginning::Follow(leader_epoch) => Replica::follow(log, leader_epoch, settings.replica),
         };
         let standing = Standing::of(&replica).pack();
         let partition = Arc::new(Self {

@@ -137,8 +137,16 @@ impl Committed {
     }
 
     /// `node`, which followed `followed`, was promoted to `generation`. `clean` says whether it was an in-sync replica of
-    /// the newest leader; then nothing may be missing. Returns how many committed batches are lost.
-    pub fn promoted(&mut self, sight: &Sight, followed: u64, clean: bool, ledger: &Ledger) -> Result<usize, Violation> {
+    /// the newest leader; then nothing may be missing. What it has from `kept` on does not count yet. Returns how many
+    /// committed batches are lost.
+    pub fn promoted(
+        &mut self,
+        sight: &Sight,
+        followed: u64,
+        clean: bool,
+        kept: Offset,
+        ledger: &Ledger,
+    ) -> Result<usize, Violation> {
         let newest = self.newest();
         if clean {
             self.complete(sight.node, newest, sight.log_start, ledger)?;
@@ -148,7 +156,8 @@ impl Committed {
         let mut lost = 0;
         if let Some(lineage) = self.lineages.get(&newest) {
             for batch in lineage.batches.values() {
-                if batch.next_offset <= sight.log_start || ledger.at(batch.base_offset) == Some(batch) {
+                let has = batch.next_offset <= kept && ledger.at(batch.base_offset) == Some(batch);
+                if batch.next_offset <= sight.log_start || has {
                     batches.insert(batch.base_offset, *batch);
                 } else {
                     lost += 1;
@@ -218,8 +227,8 @@ mod tests {
         let (mut committed, log) = led();
         let sight = at(B, Role::Leader, 2, 0, 1);
         let short = Ledger::of(log[..1].iter().copied());
-        assert_eq!(committed.promoted(&sight, 1, true, &short).unwrap_err().rule, COMPLETE);
-        assert_eq!(committed.promoted(&sight, 1, false, &short), Ok(1));
+        assert_eq!(committed.promoted(&sight, 1, true, sight.log_end, &short).unwrap_err().rule, COMPLETE);
+        assert_eq!(committed.promoted(&sight, 1, false, sight.log_end, &short), Ok(1));
         assert_eq!((committed.newest(), committed.end(2)), (2, Offset::new(1)));
     }
 
@@ -228,7 +237,7 @@ mod tests {
         let (mut committed, log) = led();
         let holed = Ledger::of([log[0], batch(1, 0, 9), log[2]]);
         let sight = at(B, Role::Leader, 2, 0, 3);
-        assert_eq!(committed.promoted(&sight, 1, false, &holed).unwrap_err().rule, SUFFIX);
+        assert_eq!(committed.promoted(&sight, 1, false, sight.log_end, &holed).unwrap_err().rule, SUFFIX);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub const ORDER: &str = "bounds-in-order";
 #[derive(Debug, Default)]
 pub struct Watermarks {
     shown: BTreeMap<NodeId, Sight>,
+    /// The watermark that each node's consumers were served last, while it follows.
+    served: BTreeMap<NodeId, Offset>,
 }
 
 impl Watermarks {
@@ -30,6 +32,9 @@ impl Watermarks {
         if let Some(shown) = self.shown.get_mut(&node) {
             shown.high_watermark = shown.high_watermark.min(to);
         }
+        if let Some(served) = self.served.get_mut(&node) {
+            *served = to.min(*served);
+        }
     }
 
     /// Looks at one replica.
@@ -42,13 +47,24 @@ impl Watermarks {
             "{sight}"
         );
         if let Some(before) = self.shown.insert(sight.node, *sight) {
-            // A follower that starts again serves nobody before it has reached what it served; a leader learns it again.
-            let follows = before.role == Role::Follower && sight.role == Role::Follower;
-            if (before.run == sight.run || follows) && sight.role != Role::Nobody {
+            // A leader that starts again has forgotten what its watermark was, and learns it again.
+            if before.run == sight.run && sight.role != Role::Nobody {
                 let stays = sight.high_watermark >= before.high_watermark;
                 hold!(HIGH_WATERMARK, stays, "was {before}; is {sight}");
                 hold!(LOG_START, sight.log_start >= before.log_start, "was {before}; is {sight}");
             }
+        }
+        match sight.role {
+            Role::Leader => {
+                self.served.remove(&sight.node);
+            }
+            // Also after a restart: it serves nobody before it has reached what it served.
+            Role::Follower => {
+                if let Some(served) = self.served.insert(sight.node, sight.high_watermark) {
+                    hold!(HIGH_WATERMARK, sight.high_watermark >= served, "served up to {served}; is {sight}");
+                }
+            }
+            Role::Nobody => {}
         }
         Ok(())
     }
@@ -81,7 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_may_forget_its_watermark() {
-        assert_eq!(check(&[at(0, 4, 9), Sight { run: 2, ..at(0, 0, 9) }, Sight { run: 2, ..at(0, 9, 9) }]), Ok(()));
+    fn a_follower_that_starts_again_may_serve_nobody_but_not_less_than_before() {
+        let again = |role, high_watermark| Sight { run: 2, role, ..at(0, high_watermark, 9) };
+        let (nobody, follower, leader) =
+            (again(Role::Nobody, 0), |offset| again(Role::Follower, offset), |offset| again(Role::Leader, offset));
+        assert_eq!(check(&[at(0, 4, 9), nobody, follower(4), follower(9)]), Ok(()));
+        assert_eq!(check(&[at(0, 4, 9), nobody, follower(3)]).unwrap_err().rule, HIGH_WATERMARK);
+        assert_eq!(check(&[at(0, 4, 9), follower(3)]).unwrap_err().rule, HIGH_WATERMARK);
+        // One that leads from then on commits it anew.
+        assert_eq!(check(&[at(0, 4, 9), leader(0), leader(9)]), Ok(()));
     }
 }
