@@ -62,6 +62,7 @@ final class Follower {
         h.claim("admin: who knows only a follower creates, configures and deletes a topic", Follower::createsThroughFollower);
         h.run(4);
         control("kill-leader");
+        at.namesItself();
         h.claim("a consumer that knows only a follower reads everything while the leader is dead", at::reads);
         h.claim("admin: a follower describes topics, groups and offsets while the leader is dead", at::described);
         h.run(2);
@@ -117,6 +118,16 @@ final class Follower {
         try (var reader = consumer("bootstrap.servers", FOLLOWER, "client.rack", "b")) {
             equal(sent, acked, readFromStart(reader));
         }
+    }
+
+    /** An Admin that was once told of a node asks that one until its time is up, also where the node is dead. */
+    private void namesItself() throws Exception {
+        eventually("the follower names itself", Duration.ofSeconds(10), () -> {
+            try (var admin = Admin.create(Map.of("bootstrap.servers", FOLLOWER, "default.api.timeout.ms", "30000"))) {
+                var partitions = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions();
+                return partitions.stream().allMatch(p -> p.leader().id() == follower) ? Optional.of(true) : Optional.empty();
+            }
+        });
     }
 
     private void described() throws Exception {

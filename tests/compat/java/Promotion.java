@@ -107,7 +107,7 @@ final class Promotion {
         var counts = new HashMap<Load, Integer>();
         int repeated;
         try (var stays = new Member(topic, seen, settings); var goes = new Member(topic, seen, settings)) {
-            eventually("two members share the partitions", Groups.PATIENCE, () -> yes(stays.owned.size() + goes.owned.size() == PARTITIONS && !goes.owned.isEmpty() && !stays.owned.isEmpty()));
+            eventually("two members share the partitions", Duration.ofSeconds(20), () -> yes(stays.owned.size() + goes.owned.size() == PARTITIONS && !goes.owned.isEmpty() && !stays.owned.isEmpty()));
             try (var other = consumer("group.id", group + "-still")) {
                 other.commitSync(still);
             }
