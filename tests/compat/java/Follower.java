@@ -43,11 +43,17 @@ final class Follower {
         follower = ADMIN.describeCluster().nodes().get().stream().map(node -> node.id()).filter(id -> id != leader).findFirst().orElseThrow();
         sent = samples(topic, PARTITIONS, 300);
         sent.add(new ProducerRecord<>(topic, 0, BASE_TIME + 300_000L, null, noise(1, LARGE)));
-        try (var producer = producer(); var member = consumer("group.id", group)) {
+        try (var producer = producer()) {
             acked = send(producer, sent);
+        }
+    }
+
+    /** A client that is connected to one node asks that one for the coordinator, again and again. */
+    private void firstGroup() throws Exception {
+        try (var member = consumer("bootstrap.servers", FOLLOWER, "group.id", group, "default.api.timeout.ms", 20_000)) {
+            member.listTopics();
             member.commitSync(committed());
         }
-        control("synced");
     }
 
     private Map<TopicPartition, OffsetAndMetadata> committed() {
@@ -56,6 +62,12 @@ final class Follower {
 
     static void claims(Harness h) throws Exception {
         var at = new Follower();
+        h.claim("the first group of all may come through a follower", at::firstGroup);
+        h.run(1);
+        if (h.failed()) {
+            return;
+        }
+        control("synced");
         h.claim("a consumer is served by the follower in its rack (KIP-392), and by the leader in its own", at::rack);
         h.claim("a consumer and a group that know only a follower read everything", at::readsThroughFollower);
         h.claim("admin: who knows only a follower describes topics, groups and offsets", at::described);

@@ -36,7 +36,8 @@ final class Promotion {
 
     static void whileLeaderRuns(Harness h) {
         h.measured(CLAIM + "runs", () -> goesOn(() -> control("promote")));
-        h.claim("who knows only the old leader is led to the new one", Promotion::oldLeaderNamesNew);
+        h.claim("a producer that knows only the old leader is led to the new one", Promotion::oldLeaderNamesNew);
+        h.claim("a group that knows only the old leader goes on with what was committed on the new one", Promotion::groupThroughOldLeader);
     }
 
     /** One producer on its own thread, and what it was told. */
@@ -205,6 +206,27 @@ final class Promotion {
             var acked = send(producer, records);
             reader.assign(partitions(topic, 1));
             equal(records, acked, poll(reader, records.size()));
+        }
+    }
+
+    private static void groupThroughOldLeader() throws Exception {
+        control("fenced");
+        var topic = topic("old-leader-group", 1);
+        var p = new TopicPartition(topic, 0);
+        var records = samples(topic, 1, 10);
+        try (var producer = producer("bootstrap.servers", FOLLOWER); var first = consumer("bootstrap.servers", FOLLOWER, "group.id", topic)) {
+            send(producer, records.subList(0, 4));
+            first.assign(List.of(p));
+            poll(first, 4);
+            first.commitSync(); // with the leader epoch of the new leader
+            var acked = send(producer, records.subList(4, 10));
+            // A consumer asks the node it happens to be connected to, and either must do.
+            for (int i = 0; i < 8; i++) {
+                try (var second = consumer("bootstrap.servers", LEADER, "group.id", topic)) {
+                    second.assign(List.of(p));
+                    equal(records.subList(4, 10), acked, poll(second, 6));
+                }
+            }
         }
     }
 }
