@@ -201,8 +201,8 @@ final class Promotion {
     private static void oldLeaderNamesNew() throws Exception {
         control("fenced");
         var topic = topic("old-leader", 1);
-        try (var producer = producer("bootstrap.servers", LEADER); var reader = consumer("bootstrap.servers", FOLLOWER)) {
-            var records = samples(topic, 1, 10);
+        try (var producer = producer("bootstrap.servers", LEADER, "max.block.ms", 10_000); var reader = consumer("bootstrap.servers", FOLLOWER)) {
+            var records = samples(topic, 1, 3);
             var acked = send(producer, records);
             reader.assign(partitions(topic, 1));
             equal(records, acked, poll(reader, records.size()));
