@@ -361,12 +361,34 @@ func restartClaim(c client) claim {
 	if c.traits().once {
 		text = "what was acknowledged around a kill -9 is read once, in order, and a group goes on"
 	}
-	return claim{text, func() { restart(c) }}
+	return claim{text, func() {
+		underLoad(c, "restart", func() {}, func() {
+			controlBroker("kill")
+			controlBroker("start")
+		})
+	}}
 }
 
-func restart(c client) {
+// promotionClaim has a leader and its follower; gap becomes the longest time without an acknowledgement.
+func promotionClaim(c client, scene string, gap *time.Duration) claim {
+	sync := func() { controlBroker("synced") }
+	if scene == "kill" {
+		return claim{"what was acknowledged is read once, in order, and a group goes on where a follower replaces a leader that died", func() {
+			*gap = underLoad(c, "promotion", sync, func() { controlBroker("replace") })
+		}}
+	}
+	return claim{"what was acknowledged is read once, in order, and a group goes on where a follower replaces a leader that runs", func() {
+		*gap = underLoad(c, "promotion", sync, func() {
+			controlBroker("promote")
+			controlBroker("fenced")
+		})
+	}}
+}
+
+// underLoad has a producer and a group work before, during and after a change, and tells the longest time without an acknowledgement.
+func underLoad(c client, hint string, prepare, change func()) time.Duration {
 	const partitions, half = 3, 1500
-	topic := newTopic(c, "restart", partitions, nil)
+	topic := newTopic(c, hint, partitions, nil)
 	all := &seen{counts: map[string]int{}}
 	m, err := c.join(topic, topic, all.got)
 	must(err, "joining")
@@ -376,6 +398,9 @@ func restart(c client) {
 	acked := map[string]int64{}
 	var count atomic.Int64
 	var refused atomic.Value
+	var last time.Time
+	var gap time.Duration
+	prepare()
 	stop := make(chan struct{})
 	sent := make(chan int, 1)
 	go func() {
@@ -394,6 +419,10 @@ func restart(c client) {
 				}
 				lock.Lock()
 				acked[string(r.value)] = offset
+				if now := time.Now(); !last.IsZero() {
+					gap = max(gap, now.Sub(last))
+				}
+				last = time.Now()
 				lock.Unlock()
 				count.Add(1)
 			})
@@ -403,10 +432,9 @@ func restart(c client) {
 		}
 	}()
 	eventually("the first acknowledgements", patience, func() bool { return count.Load() >= half })
-	controlBroker("kill")
+	change()
 	before := count.Load()
-	controlBroker("start")
-	eventually("acknowledgements after the restart", patience, func() bool { return count.Load() >= before+half })
+	eventually("acknowledgements after the change", patience, func() bool { return count.Load() >= before+half })
 	close(stop)
 	total := <-sent
 	must(s.close(), "closing the producer")
@@ -416,7 +444,7 @@ func restart(c client) {
 	records := 0
 	for p := range int32(partitions) {
 		var end int64
-		eventually("the end is told after the restart", patience, func() bool { _, end, err = c.ends(topic, p); return err == nil })
+		eventually("the end is told after the change", patience, func() bool { _, end, err = c.ends(topic, p); return err == nil })
 		got, err := c.read(topic, p, 0, end)
 		must(err, "reading")
 		places := map[string]int64{}
@@ -439,4 +467,5 @@ func restart(c client) {
 	check(len(acked) == 0, "%d acknowledged records are not at their place, of %d", len(acked), total)
 	eventually(fmt.Sprintf("the group sees all %d records, not %d", records, all.len()), patience, func() bool { return all.len() == records })
 	must(m.close(), "leaving")
+	return gap
 }

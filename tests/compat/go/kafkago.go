@@ -17,7 +17,7 @@ type kafkaGo struct {
 }
 
 func newKafkaGo() client {
-	return &kafkaGo{&kafka.Client{Addr: kafka.TCP(bootstrap), Timeout: patience, Transport: &kafka.Transport{MetadataTTL: 500 * time.Millisecond}}}
+	return &kafkaGo{&kafka.Client{Addr: kafka.TCP(bootstrap...), Timeout: patience, Transport: &kafka.Transport{MetadataTTL: 500 * time.Millisecond}}}
 }
 
 // The producer of kafka-go is not idempotent; its readers do not tell empty from null and do not look at LogAppendTime.
@@ -46,7 +46,7 @@ func byRecord(message kafka.Message, _ ...int) int {
 }
 
 func kafkaGoWriter(topic string, compression kafka.Compression) *kafka.Writer {
-	return &kafka.Writer{Addr: kafka.TCP(bootstrap), Topic: topic, Balancer: kafka.BalancerFunc(byRecord), RequiredAcks: kafka.RequireAll, Compression: compression,
+	return &kafka.Writer{Addr: kafka.TCP(bootstrap...), Topic: topic, Balancer: kafka.BalancerFunc(byRecord), RequiredAcks: kafka.RequireAll, Compression: compression,
 		BatchTimeout: 5 * time.Millisecond, BatchBytes: 1_048_576, Transport: &kafka.Transport{MetadataTTL: 500 * time.Millisecond},
 		Completion: func(messages []kafka.Message, err error) {
 			for _, m := range messages {
@@ -92,7 +92,7 @@ func (*kafkaGo) produce(topic, codec string, records []record) ([]record, error)
 }
 
 func (*kafkaGo) read(topic string, partition int32, from, to int64) ([]record, error) {
-	r := kafka.NewReader(kafka.ReaderConfig{Brokers: []string{bootstrap}, Topic: topic, Partition: int(partition), MinBytes: 1, MaxBytes: 10e6, MaxWait: 200 * time.Millisecond})
+	r := kafka.NewReader(kafka.ReaderConfig{Brokers: bootstrap, Topic: topic, Partition: int(partition), MinBytes: 1, MaxBytes: 10e6, MaxWait: 200 * time.Millisecond})
 	defer r.Close()
 	if err := r.SetOffset(from); err != nil {
 		return nil, err
@@ -126,7 +126,7 @@ func (k *kafkaGo) ends(topic string, partition int32) (int64, int64, error) {
 }
 
 func (k *kafkaGo) offsetAt(topic string, partition int32, at time.Time) (int64, error) {
-	conn, err := kafka.DialLeader(context.Background(), "tcp", bootstrap, topic, int(partition))
+	conn, err := kafka.DialLeader(context.Background(), "tcp", bootstrap[0], topic, int(partition))
 	if err != nil {
 		return 0, err
 	}
@@ -142,7 +142,7 @@ type kafkaGoMember struct {
 }
 
 func (*kafkaGo) join(topic, group string, got func(record)) (member, error) {
-	g, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{ID: group, Brokers: []string{bootstrap}, Topics: []string{topic}, HeartbeatInterval: 300 * time.Millisecond,
+	g, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{ID: group, Brokers: bootstrap, Topics: []string{topic}, HeartbeatInterval: 300 * time.Millisecond,
 		StartOffset: kafka.FirstOffset, JoinGroupBackoff: 200 * time.Millisecond, SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second})
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (m *kafkaGoMember) work(topic string, generation *kafka.Generation, got fun
 	for _, assigned := range generation.Assignments[topic] {
 		mine = append(mine, int32(assigned.ID))
 		generation.Start(func(ctx context.Context) {
-			reader := kafka.NewReader(kafka.ReaderConfig{Brokers: []string{bootstrap}, Topic: topic, Partition: assigned.ID, MinBytes: 1, MaxBytes: 1e6, MaxWait: 100 * time.Millisecond})
+			reader := kafka.NewReader(kafka.ReaderConfig{Brokers: bootstrap, Topic: topic, Partition: assigned.ID, MinBytes: 1, MaxBytes: 1e6, MaxWait: 100 * time.Millisecond})
 			defer reader.Close()
 			_ = reader.SetOffset(assigned.Offset)
 			for {
@@ -274,7 +274,7 @@ func (k *kafkaGo) groupReader() {
 	ctx, cancel := within()
 	defer cancel()
 	for _, part := range []int{40, len(sent) - 40} {
-		reader := kafka.NewReader(kafka.ReaderConfig{Brokers: []string{bootstrap}, Topic: topic, GroupID: topic, StartOffset: kafka.FirstOffset, MaxWait: 200 * time.Millisecond, JoinGroupBackoff: 200 * time.Millisecond})
+		reader := kafka.NewReader(kafka.ReaderConfig{Brokers: bootstrap, Topic: topic, GroupID: topic, StartOffset: kafka.FirstOffset, MaxWait: 200 * time.Millisecond, JoinGroupBackoff: 200 * time.Millisecond})
 		for range part {
 			m, err := reader.FetchMessage(ctx)
 			must(err, "fetching")
@@ -364,18 +364,18 @@ func (k *kafkaGo) adminGroups() {
 // A Conn speaks the oldest versions of all.
 func (k *kafkaGo) plainConnection() {
 	topic := topicName("kafka-go-conn")
-	conn, err := kafka.Dial("tcp", bootstrap)
+	conn, err := kafka.Dial("tcp", bootstrap[0])
 	must(err, "connecting")
 	defer conn.Close()
 	controller, err := conn.Controller()
 	must(err, "asking for the controller")
-	host, port, err := net.SplitHostPort(bootstrap)
+	host, port, err := net.SplitHostPort(bootstrap[0])
 	must(err, "splitting the address")
 	same(net.JoinHostPort(host, port), net.JoinHostPort(controller.Host, fmt.Sprint(controller.Port)), "address of the controller")
 	must(conn.CreateTopics(kafka.TopicConfig{Topic: topic, NumPartitions: 1, ReplicationFactor: 1}), "creating")
 	var leader *kafka.Conn
 	eventually("the topic has a leader", patience, func() bool {
-		leader, err = kafka.DialLeader(context.Background(), "tcp", bootstrap, topic, 0)
+		leader, err = kafka.DialLeader(context.Background(), "tcp", bootstrap[0], topic, 0)
 		return err == nil
 	})
 	defer leader.Close()

@@ -21,7 +21,7 @@ const (
 )
 
 var (
-	bootstrap = os.Getenv("CHRONIK_COMPAT_BOOTSTRAP")
+	bootstrap = strings.Split(os.Getenv("CHRONIK_COMPAT_BOOTSTRAP"), ",")
 	control   = os.Getenv("CHRONIK_COMPAT_CONTROL")
 	run       = fmt.Sprintf("%x", time.Now().UnixMilli())
 )
@@ -123,12 +123,20 @@ func runClaims(name string, claims []claim, atOnce int) (failed bool) {
 
 func main() {
 	clients := map[string]func() client{"franz-go": newFranz, "sarama": newSarama, "kafka-go": newKafkaGo}
-	if len(os.Args) != 2 || clients[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "compat franz-go|sarama|kafka-go")
+	if len(os.Args) < 2 || len(os.Args) > 3 || clients[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "compat franz-go|sarama|kafka-go, or franz-go|sarama kill|live")
 		os.Exit(2)
 	}
 	name := os.Args[1]
 	c := clients[name]()
+	if len(os.Args) == 3 {
+		var gap time.Duration
+		if runClaims(name, []claim{promotionClaim(c, os.Args[2], &gap)}, 1) {
+			os.Exit(1)
+		}
+		fmt.Printf("  the longest time without an acknowledgement was %d ms\n", gap.Milliseconds())
+		return
+	}
 	failed := runClaims(name, append(sharedClaims(c), c.ownClaims()...), claimsAtOnce)
 	if control == "" {
 		fmt.Printf("skip %s: %s\n", name, restartClaim(c).text)

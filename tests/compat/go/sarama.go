@@ -34,9 +34,9 @@ func saramaConfig() *sarama.Config {
 }
 
 func newSarama() client {
-	cl, err := sarama.NewClient([]string{bootstrap}, saramaConfig())
+	cl, err := sarama.NewClient(bootstrap, saramaConfig())
 	must(err, "opening a client")
-	admin, err := sarama.NewClusterAdmin([]string{bootstrap}, saramaConfig())
+	admin, err := sarama.NewClusterAdmin(bootstrap, saramaConfig())
 	must(err, "opening an admin client")
 	return &saramaClient{cl, admin}
 }
@@ -79,7 +79,7 @@ func (*saramaClient) produce(topic, codec string, records []record) ([]record, e
 	config := saramaConfig()
 	config.Producer.Compression = map[string]sarama.CompressionCodec{"none": sarama.CompressionNone, "gzip": sarama.CompressionGZIP, "snappy": sarama.CompressionSnappy,
 		"lz4": sarama.CompressionLZ4, "zstd": sarama.CompressionZSTD}[codec]
-	producer, err := sarama.NewSyncProducer([]string{bootstrap}, config)
+	producer, err := sarama.NewSyncProducer(bootstrap, config)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (*saramaClient) produce(topic, codec string, records []record) ([]record, e
 }
 
 func (s *saramaClient) read(topic string, partition int32, from, to int64) ([]record, error) {
-	consumer, err := sarama.NewConsumer([]string{bootstrap}, saramaConfig())
+	consumer, err := sarama.NewConsumer(bootstrap, saramaConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ type saramaMember struct {
 }
 
 func (s *saramaClient) join(topic, group string, got func(record)) (member, error) {
-	g, err := sarama.NewConsumerGroup([]string{bootstrap}, group, saramaConfig())
+	g, err := sarama.NewConsumerGroup(bootstrap, group, saramaConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +218,7 @@ type saramaStream struct {
 func (*saramaClient) stream(topic string) (stream, error) {
 	config := saramaConfig()
 	config.Producer.Compression = sarama.CompressionLZ4
-	producer, err := sarama.NewAsyncProducer([]string{bootstrap}, config)
+	producer, err := sarama.NewAsyncProducer(bootstrap, config)
 	if err != nil {
 		return nil, err
 	}
@@ -354,7 +354,7 @@ func (s *saramaClient) oldVersion() {
 	topic := newTopic(s, "old", 1, nil)
 	config := saramaConfig()
 	config.Version = sarama.V2_1_0_0
-	producer, err := sarama.NewSyncProducer([]string{bootstrap}, config)
+	producer, err := sarama.NewSyncProducer(bootstrap, config)
 	must(err, "opening an old producer")
 	sent := samples(s.traits(), 1, 20)
 	for i := range sent {
@@ -362,7 +362,7 @@ func (s *saramaClient) oldVersion() {
 		must(err, "producing")
 	}
 	must(producer.Close(), "closing")
-	consumer, err := sarama.NewConsumer([]string{bootstrap}, config)
+	consumer, err := sarama.NewConsumer(bootstrap, config)
 	must(err, "opening an old consumer")
 	defer consumer.Close()
 	p, err := consumer.ConsumePartition(topic, 0, sarama.OffsetOldest)

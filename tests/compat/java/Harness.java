@@ -24,11 +24,15 @@ final class Harness {
         void run() throws Exception;
     }
 
-    record Claim(String text, Body body) {}
+    /** The body may tell what it measured. */
+    record Claim(String text, Callable<String> body) {}
 
     private static final int CLAIM_SECONDS_MAX = 180;
 
     static final String BOOTSTRAP = System.getenv("CHRONIK_COMPAT_BOOTSTRAP");
+    /** The two nodes of a pair; the same node where there is one. */
+    static final String LEADER = BOOTSTRAP.split(",")[0];
+    static final String FOLLOWER = BOOTSTRAP.substring(BOOTSTRAP.indexOf(',') + 1);
     static final String CONTROL = Objects.requireNonNullElse(System.getenv("CHRONIK_COMPAT_CONTROL"), "");
     /** Apache Kafka itself is asked; what it does not promise after a kill is skipped. */
     static final boolean REFERENCE = System.getenv("CHRONIK_COMPAT_REFERENCE") != null;
@@ -40,6 +44,13 @@ final class Harness {
     private boolean failed;
 
     void claim(String text, Body body) {
+        claims.add(new Claim(text, () -> {
+            body.run();
+            return "";
+        }));
+    }
+
+    void measured(String text, Callable<String> body) {
         claims.add(new Claim(text, body));
     }
 
@@ -50,18 +61,16 @@ final class Harness {
             thread.setDaemon(true);
             return thread;
         });
-        var running = new ArrayList<Future<?>>();
+        var running = new ArrayList<Future<String>>();
         for (var claim : claims) {
-            running.add(pool.submit((Callable<Void>) () -> {
-                claim.body.run();
-                return null;
-            }));
+            running.add(pool.submit(claim.body));
         }
         long patience = TimeUnit.SECONDS.toNanos(CLAIM_SECONDS_MAX);
         for (int i = 0; i < claims.size(); i++) {
             Throwable problem = null;
+            var told = "";
             try {
-                running.get(i).get(patience, TimeUnit.NANOSECONDS);
+                told = running.get(i).get(patience, TimeUnit.NANOSECONDS);
             } catch (ExecutionException e) {
                 problem = e.getCause();
             } catch (TimeoutException e) {
@@ -69,6 +78,9 @@ final class Harness {
                 running.get(i).cancel(true);
             }
             report(claims.get(i).text, problem);
+            if (!told.isEmpty()) {
+                System.out.println("  " + told);
+            }
         }
         pool.shutdownNow();
         claims.clear();

@@ -230,11 +230,27 @@ def goes_on(client):
         same(sent, got, "records of the group")
 
 
-def restart(client):
+def restarted():
+    control("kill")
+    control("start")
+
+
+def replaced():
+    control("replace")
+
+
+def replaced_alive():
+    control("promote")
+    control("fenced")
+
+
+def under_load(client, hint, prepare, change):
+    """A producer and a group work before, during and after a change; returns the longest time without an acknowledgement."""
     partitions, half = 3, 1500
-    topic = new_topic(client, "restart", partitions)
-    seen, stop, acked, problems, total = Seen(), threading.Event(), {}, [], [0]
+    topic = new_topic(client, hint, partitions)
+    seen, stop, acked, problems, total, gap, last = Seen(), threading.Event(), {}, [], [0], [0.0], [None]
     member = client.join(topic, topic, seen.got)
+    prepare()
 
     def load():
         stream = client.stream(topic)
@@ -246,6 +262,8 @@ def restart(client):
                     problems.append(problem)
                 else:
                     acked[value] = offset
+                    now = time.monotonic()
+                    gap[0], last[0] = max(gap[0], now - (last[0] or now)), now
             stream.send(record, done)
             total[0] += 1
             if total[0] % 10 == 0:
@@ -254,10 +272,9 @@ def restart(client):
     loader = threading.Thread(target=load, daemon=True)
     loader.start()
     eventually("the first acknowledgements", lambda: len(acked) >= half)
-    control("kill")
+    change()
     before = len(acked)
-    control("start")
-    eventually(lambda: f"acknowledgements after the restart ({len(acked) - before})", lambda: len(acked) >= before + half)
+    eventually(lambda: f"acknowledgements after the change ({len(acked) - before})", lambda: len(acked) >= before + half)
     stop.set()
     loader.join(PATIENCE)
     check(not loader.is_alive(), "the producer does not end")
@@ -265,7 +282,7 @@ def restart(client):
     same(total[0], len(acked), "records acknowledged")
     records = 0
     for p in range(partitions):
-        end = eventually("the end is told after the restart", lambda: client.ends(topic, p))[1]
+        end = eventually("the end is told after the change", lambda: client.ends(topic, p))[1]
         places, following = {}, p
         for record in client.read(topic, p, 0, end):
             records += 1
@@ -280,6 +297,7 @@ def restart(client):
     check(not acked, f"{len(acked)} acknowledged records of {total[0]} are not at their place")
     eventually(lambda: f"the group sees all {records} records, not {len(seen)}", lambda: len(seen) == records)
     member.close()
+    return gap[0]
 
 
 def run_claims(client, claims, at_once):
@@ -302,7 +320,22 @@ def run_claims(client, claims, at_once):
     return failed
 
 
+def pair(client, scene):
+    """A leader and its follower; the scene says what becomes of the leader."""
+    how, change = {"kill": ("died", replaced), "live": ("runs", replaced_alive)}[scene]
+    gap = []
+    text = f"what was acknowledged is read{' once, in order' if client.once else ''}, and a group goes on where a follower replaces a leader that {how}"
+    failed = run_claims(client, [(text, lambda: gap.append(under_load(client, "promotion", lambda: control("synced"), change)))], 1)
+    if gap:
+        print(f"  the longest time without an acknowledgement was {gap[0] * 1000:.0f} ms")
+    return failed
+
+
 def main(client):
+    if sys.argv[1:]:
+        failed = pair(client, sys.argv[1])
+        sys.stdout.flush()
+        os._exit(1 if failed else 0)
     claims = [(f"records of every shape, empty to 1 MB, come back equal through {codec}", lambda codec=codec: shapes(client, codec)) for codec in client.codecs]
     if client.append_time:
         claims.append(("LogAppendTime stamps are the broker's", lambda: append_time(client)))
@@ -316,6 +349,6 @@ def main(client):
     if not CONTROL:
         print(f"skip {client.name}: {text}", flush=True)
     else:
-        failed |= run_claims(client, [(text, lambda: restart(client))], 1)
+        failed |= run_claims(client, [(text, lambda: under_load(client, "restart", lambda: None, restarted))], 1)
     sys.stdout.flush()
     os._exit(1 if failed else 0)
