@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -46,6 +46,15 @@ impl Host {
         })
     }
 
+    /// Names that programs on this host resolve by themselves, until they go out of scope. To be given before they start.
+    pub fn own_names(&self, names: &[(&str, &str)]) -> OwnNames {
+        let folder = Path::new("/etc/netns").join(&self.namespace);
+        std::fs::create_dir_all(&folder).expect("a folder for its files");
+        let names_given = OwnNames { folder };
+        names_given.change(names);
+        names_given
+    }
+
     /// From now on nothing from `other` arrives here. What is sent there does.
     pub fn drop_from(&self, other: &Host) {
         self.filter(&["-A", "INPUT", "-s", &other.address, "-j", "DROP"]);
@@ -81,6 +90,27 @@ impl Host {
     fn filter(&self, args: &[&str]) {
         // Others may be changing rules of theirs.
         run("ip", &[&["netns", "exec", &self.namespace, "iptables", "-w"], args].concat());
+    }
+}
+
+/// What stands in a host's `/etc/hosts`.
+#[derive(Debug)]
+pub struct OwnNames {
+    folder: PathBuf,
+}
+
+impl OwnNames {
+    /// From now on these names stand for these addresses.
+    pub fn change(&self, names: &[(&str, &str)]) {
+        let lines: String = names.iter().map(|(name, address)| format!("{address} {name}\n")).collect();
+        // Written in place: programs that run have this very file.
+        std::fs::write(self.folder.join("hosts"), lines).expect("its file of names");
+    }
+}
+
+impl Drop for OwnNames {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.folder).ok();
     }
 }
 

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a harness for tests: a panic is the report")]
 #![allow(clippy::print_stderr, reason = "seeds and measured times are for whoever reads the test's output")]
 
+pub mod admin;
 pub mod batch;
 pub mod binary;
 pub mod broker;

@@ -4,11 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::broker::{Setup, steady_port};
 
-/// Log lines of a follower that anybody may dial, as long as no secret was given.
-const ANYBODY_MAY_DIAL: &str = "secret";
-
-/// Log lines of links that cannot be made or that break.
-const BROKEN_LINKS: &[&str] = &["ollower", "eader", "WAL ", "eplication", "link"];
+/// Log lines of links that cannot be made or that break, and of receivers that anybody may dial as no secret was given.
+pub const LINK_ALARMS: &[&str] = &["ollower", "eader", "WAL ", "eplication", "link", "secret"];
 
 /// What a crash may leave, as recovery tells it.
 const CRASH: &[&str] = &["torn", "truncat", "recover", "unclean"];
@@ -44,14 +41,11 @@ impl Place {
     /// A node there that sends its log to these addresses.
     pub fn leading(&self, followers: &[&str]) -> Setup {
         // It tries before the followers are up, and notices when they go.
-        self.alone().env("CHRONIK_REPLICATION_FOLLOWERS", &followers.join(",")).expect_log(BROKEN_LINKS)
+        self.alone().env("CHRONIK_REPLICATION_FOLLOWERS", &followers.join(",")).expect_log(LINK_ALARMS)
     }
 
     /// A node there that is sent a leader's log.
     pub fn following(&self) -> Setup {
-        self.alone()
-            .env("CHRONIK_WAL_RECEIVER_ADDR", &self.receiver)
-            .expect_log(&[ANYBODY_MAY_DIAL])
-            .expect_log(BROKEN_LINKS)
+        self.alone().env("CHRONIK_WAL_RECEIVER_ADDR", &self.receiver).expect_log(LINK_ALARMS)
     }
 }
