@@ -1,4 +1,5 @@
-//! Runs the group coordinator's shards: one for each partition of `__consumer_offsets` led here.
+//! Runs the group coordinator's shards: one for each partition of `__consumer_offsets`. Those of partitions that are led
+//! elsewhere are read only, and look at their copy of the log when they are asked.
 //!
 //! A shard decides under its lock, and what it decided is appended under the same lock, so that the log has the order of
 //! the decisions. An answer that depends on an append leaves when the append is committed.
@@ -14,7 +15,7 @@ use chronik_coordinator::{
 };
 use chronik_log::ReadBound;
 use chronik_metadata::ControllerClient;
-use chronik_model::{Instant, Offset, Timestamp, TopicId, Uuid};
+use chronik_model::{Instant, LeaderEpoch, Offset, Timestamp, TopicId, Uuid};
 use chronik_record::{BatchBuilder, BatchHeader, Caps, Compression, HEADER_BYTES, TimestampType};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -57,6 +58,8 @@ struct Shard {
     this: Weak<Shard>,
     shared: Arc<Shared>,
     partition: Arc<Partition>,
+    /// The partition is led elsewhere.
+    follows: bool,
     config: Mutex<Config>,
     state: Mutex<State>,
 }
@@ -70,6 +73,8 @@ struct State {
     uncommitted: VecDeque<(AppendToken, Offset)>,
     /// When the ticker wakes for this shard.
     wake_at: Option<Instant>,
+    /// How far a shard that follows has replayed its log, exclusive, and in which leader epoch.
+    replayed: Option<(LeaderEpoch, Offset)>,
 }
 
 impl CoordinatorHost {
@@ -86,6 +91,34 @@ impl CoordinatorHost {
     /// Takes over the partitions of the offsets topic, `None` for one that is not served, and loads their groups in the
     /// background. Until a shard is loaded its requests get COORDINATOR_LOAD_IN_PROGRESS.
     pub(crate) fn take_over(&self, partitions: Vec<Option<Arc<Partition>>>, config: &Config) {
+        let shards = self.replace(partitions, config, false);
+        tasks::spawn_essential("group loading", async move {
+            let load_all = move || shards.iter().flatten().for_each(|shard| shard.load());
+            if let Err(error) = tokio::task::spawn_blocking(load_all).await {
+                tracing::error!(%error, "groups cannot be loaded");
+            }
+        });
+    }
+
+    /// Reads the partitions of the offsets topic that are led elsewhere, unless it does already.
+    pub(crate) fn follow(&self, partitions: Vec<Option<Arc<Partition>>>, config: &Config) {
+        let shards = self.shards.load();
+        let is_same = |(shard, partition): (&Option<Arc<Shard>>, &Option<Arc<Partition>>)| match (shard, partition) {
+            (Some(shard), Some(partition)) => shard.follows && Arc::ptr_eq(&shard.partition, partition),
+            (None, None) => true,
+            _ => false,
+        };
+        if shards.len() != partitions.len() || !shards.iter().zip(&partitions).all(is_same) {
+            self.replace(partitions, config, true);
+        }
+    }
+
+    fn replace(
+        &self,
+        partitions: Vec<Option<Arc<Partition>>>,
+        config: &Config,
+        follows: bool,
+    ) -> Vec<Option<Arc<Shard>>> {
         let shard = |partition| {
             let state = State {
                 shard: GroupShard::new(config.clone(), Box::new(random_id)),
@@ -93,23 +126,20 @@ impl CoordinatorHost {
                 last_token: 0,
                 uncommitted: VecDeque::new(),
                 wake_at: None,
+                replayed: None,
             };
             Arc::new_cyclic(|this| Shard {
                 this: Weak::clone(this),
                 shared: Arc::clone(&self.shared),
                 partition,
+                follows,
                 config: Mutex::new(config.clone()),
                 state: Mutex::new(state),
             })
         };
         let shards: Vec<Option<Arc<Shard>>> = partitions.into_iter().map(|partition| partition.map(shard)).collect();
-        self.shards.store(Arc::new(shards.clone()));
-        tasks::spawn_essential("group loading", async move {
-            let load_all = move || shards.iter().flatten().for_each(|shard| shard.load());
-            if let Err(error) = tokio::task::spawn_blocking(load_all).await {
-                tracing::error!(%error, "groups cannot be loaded");
-            }
-        });
+        unload(&self.shards.swap(Arc::new(shards.clone())), GroupError::NotCoordinator);
+        shards
     }
 
     /// The offsets topic is gone, and with it every group.
@@ -132,6 +162,7 @@ impl CoordinatorHost {
         input: impl FnOnce(&mut GroupShard, Now, ReplyToken, &mut Vec<Effect>),
     ) -> Result<Response, GroupError> {
         let shard = self.shard(group_id)?;
+        shard.catch_up();
         let receiver = shard.start(input);
         let (response, commit) = receiver.await.map_err(|_| GroupError::NotCoordinator)?;
         let Some(end) = commit else { return Ok(response) };
@@ -144,12 +175,16 @@ impl CoordinatorHost {
 
     /// Looks at the shard of a group.
     pub(crate) fn look<R>(&self, group_id: &str, look: impl FnOnce(&GroupShard) -> R) -> Result<R, GroupError> {
-        Ok(look(&self.shard(group_id)?.state.lock().shard))
+        let shard = self.shard(group_id)?;
+        shard.catch_up();
+        Ok(look(&shard.state.lock().shard))
     }
 
     /// Looks at every shard in turn.
     pub(crate) fn look_at_all<R>(&self, mut look: impl FnMut(&GroupShard) -> R) -> Vec<R> {
-        self.shards.load().iter().flatten().map(|shard| look(&shard.state.lock().shard)).collect()
+        let shards = self.shards.load();
+        let caught_up = shards.iter().flatten().inspect(|shard| shard.catch_up());
+        caught_up.map(|shard| look(&shard.state.lock().shard)).collect()
     }
 
     /// Forgets the offsets of deleted topics, once the image has shown them gone.
@@ -272,6 +307,36 @@ impl Shard {
         }
     }
 
+    /// Takes over what the leader has done since the last look, where the partition is led elsewhere. What is committed
+    /// counts; a later leader's log is read from its beginning.
+    fn catch_up(&self) {
+        if !self.follows {
+            return;
+        }
+        let mut state = self.state.lock();
+        let leader_epoch = self.partition.leader_epoch();
+        let bounds = self.partition.reader().bounds();
+        let known = state
+            .replayed
+            .filter(|(known, to)| *known == leader_epoch && *to <= bounds.high_watermark && *to >= bounds.log_start);
+        let from = match known {
+            Some((_, to)) if to == bounds.high_watermark => return,
+            Some((_, to)) => to,
+            None => {
+                state.shard = GroupShard::new(self.config.lock().clone(), Box::new(random_id));
+                state.shard.follow();
+                bounds.log_start
+            }
+        };
+        match tasks::aside(|| self.replay(&mut state.shard, from, bounds.high_watermark)) {
+            Ok(_) => state.replayed = Some((leader_epoch, bounds.high_watermark)),
+            Err(error) => {
+                tracing::error!(partition = %self.partition.name(), error, "groups of the leader cannot be read");
+                state.replayed = None;
+            }
+        }
+    }
+
     /// Begins anew from the log, which alone knows what was stored. Where the log itself has failed, loading fails too
     /// and the groups stay refused.
     fn reload(&self, state: &mut State) {
@@ -315,7 +380,8 @@ impl Shard {
         }
         let started = self.shared.clock.now();
         let mut loaded = GroupShard::new(self.config.lock().clone(), Box::new(random_id));
-        let replayed = self.replay(&mut loaded);
+        let bounds = self.partition.reader().bounds();
+        let replayed = self.replay(&mut loaded, bounds.log_start, bounds.log_end);
         let mut state = self.state.lock();
         if !state.shard.is_loading() {
             // The broker stops, or the topic is gone.
@@ -348,12 +414,12 @@ impl Shard {
         }
     }
 
-    fn replay(&self, shard: &mut GroupShard) -> Result<u64, String> {
+    /// Replays the records from `from` on, up to `to` (exclusive).
+    fn replay(&self, shard: &mut GroupShard, from: Offset, to: Offset) -> Result<u64, String> {
         let reader = self.partition.reader();
-        let bounds = reader.bounds();
-        let mut from = bounds.log_start;
+        let (begin, mut from) = (from, from);
         let mut count = 0;
-        while from < bounds.log_end {
+        while from < to {
             let slice = reader.read(from, ReadBound::LogEnd, LOAD_BYTES, true).map_err(|error| error.to_string())?;
             let mut chunk = vec![0; slice.len];
             slice.file.read_exact_at(&mut chunk, slice.position).map_err(|error| error.to_string())?;
@@ -363,8 +429,11 @@ impl Shard {
                 let header = BatchHeader::read(rest).map_err(|error| format!("at offset {from}: {error}"))?;
                 // The last batch of a chunk may be cut; it comes whole with the next one.
                 let Some((batch, behind)) = rest.split_at_checked(header.size_bytes()) else { break };
+                if from >= to {
+                    return Ok(count);
+                }
                 if header.next_offset() > from {
-                    if header.base_offset < from && from > bounds.log_start {
+                    if header.base_offset < from && from > begin {
                         return Err(format!("batch at offset {} where {from} follows", header.base_offset));
                     }
                     count += replay_batch(shard, batch).map_err(|error| format!("batch at offset {from}: {error}"))?;

@@ -26,4 +26,4 @@ pub use api::{SERVED, ServedApi};
 pub use clock::Clock;
 pub use metrics::Metrics;
 pub use replica::{Checkpoints, CloseError, OpenError, Opened, ReplicaHost};
-pub use server::{Parts, RunningBroker, ThisNode, start};
+pub use server::{Operator, Parts, RunningBroker, ThisNode, start};

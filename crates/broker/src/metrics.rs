@@ -2,6 +2,7 @@
 //!
 //! Label values: `api` is Kafka's name of the API, `error` its name of the error code.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chronik_net::Part;
@@ -14,6 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::SERVED;
+use crate::replication;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ApiLabel {
@@ -52,6 +54,7 @@ pub struct Metrics {
     pub(crate) damaged_ranges: Gauge,
     pub(crate) segments_deleted: Counter,
     pub(crate) flush_seconds: Histogram,
+    pub(crate) replication: Arc<replication::Metrics>,
     /// Bytes appended since the last checkpoint; not exported.
     uncheckpointed_bytes: AtomicU64,
 }
@@ -120,6 +123,7 @@ impl Metrics {
             damaged_ranges: gauge(r, "chronik_log_damaged_ranges", "Ranges that recovery found damaged"),
             segments_deleted: counter(r, "chronik_log_segments_deleted", "Segments deleted by retention"),
             flush_seconds,
+            replication: Arc::new(replication::Metrics::register(r)),
             uncheckpointed_bytes: AtomicU64::new(0),
         }
     }
@@ -146,6 +150,11 @@ impl Metrics {
         self.appended_batches.inc();
         self.appended_records.inc_by(u64::try_from(records).unwrap_or(0));
         self.appended_bytes.inc_by(bytes as u64);
+        self.uncheckpointed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// A leader's batches were appended.
+    pub(crate) fn replicated(&self, bytes: usize) {
         self.uncheckpointed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

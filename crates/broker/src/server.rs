@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use chronik_coordinator::{Config as GroupConfig, Effect, GroupError, GroupShard, Now, ReplyToken, Response};
 use chronik_metadata::config::BrokerSettings;
-use chronik_metadata::{Command, ControllerClient, ControllerError, Image, NewTopic, Outcome, TopicRef};
+use chronik_metadata::{
+    Command, ControllerClient, ControllerError, Image, NewTopic, Outcome, ReplicatedController, Role, TopicRef,
+};
 use chronik_model::{NodeId, TopicId};
 use chronik_net::{FrameLimits, Listener, MemoryBudget};
 use chronik_wire::ErrorCode;
@@ -23,6 +25,7 @@ use crate::look_ups::LookUps;
 use crate::metrics::Metrics;
 use crate::producer_ids::ProducerIds;
 use crate::replica::{self, ReplicaHost};
+use crate::replication::{self, LinkSettings, Links, Promotion, PromotionAnswer, ReplicationStatus};
 use crate::tasks::{self, Shutdown, ShutdownSignal};
 
 /// How long a stop waits for answers under way.
@@ -52,7 +55,11 @@ pub struct Parts {
     /// The partitions, opened.
     pub replicas: Arc<ReplicaHost>,
     /// The controller.
-    pub controller: Arc<dyn ControllerClient>,
+    pub controller: Arc<dyn ReplicatedController>,
+    /// How this broker replicates.
+    pub links: LinkSettings,
+    /// Where leaders dial, bound; none where this broker is sent nothing.
+    pub receiver: Option<Listener>,
     /// The clock that `replicas` has.
     pub clock: Clock,
     /// The counters that `replicas` has.
@@ -68,6 +75,7 @@ pub(crate) struct Broker {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sessions: FetchSessions,
     pub(crate) groups: Arc<CoordinatorHost>,
+    pub(crate) links: Arc<Links>,
     pub(crate) producer_ids: ProducerIds,
     budget: Arc<MemoryBudget>,
     /// Ends waits that would outlast a stop.
@@ -89,23 +97,49 @@ pub struct RunningBroker {
 pub fn start(parts: Parts) -> RunningBroker {
     let settings = parts.replicas.settings();
     let (signal, shutdown) = tasks::shutdown();
+    let controller: Arc<dyn ControllerClient> = Arc::clone(&parts.controller) as _;
+    let links = Arc::new(Links::new(
+        parts.links,
+        Arc::clone(&parts.replicas),
+        parts.controller,
+        parts.clock,
+        Arc::clone(&parts.metrics),
+    ));
     let broker = Arc::new(Broker {
         node: parts.node,
         sessions: FetchSessions::new(settings.max_incremental_fetch_session_cache_slots),
-        groups: Arc::new(CoordinatorHost::new(parts.clock, Arc::clone(&parts.controller), Arc::clone(&parts.metrics))),
+        groups: Arc::new(CoordinatorHost::new(parts.clock, Arc::clone(&controller), Arc::clone(&parts.metrics))),
+        links: Arc::clone(&links),
         producer_ids: ProducerIds::default(),
         budget: MemoryBudget::new(request_memory(&settings)),
         shutdown: shutdown.clone(),
         offsets_topic: Mutex::new(()),
         look_ups: LookUps::default(),
         replicas: parts.replicas,
-        controller: parts.controller,
+        controller,
         clock: parts.clock,
         metrics: parts.metrics,
     });
-    if broker.image().topic(OFFSETS_TOPIC).is_some() {
+    if broker.leads() && broker.image().topic(OFFSETS_TOPIC).is_some() {
         broker.take_over_groups();
     }
+    tasks::spawn_essential("role", keep_role(Arc::clone(&broker), shutdown.clone()));
+    let proposals = replica::propose(
+        Arc::clone(broker.replicas.isr_queue()),
+        Arc::clone(&broker.controller),
+        broker.node.node_id,
+        broker.clock,
+        shutdown.clone(),
+    );
+    tasks::spawn_essential("changes of in-sync replicas", proposals);
+    let isr_time = replica::keep_time(
+        Arc::clone(&broker.replicas),
+        Arc::clone(&broker.controller),
+        broker.clock,
+        shutdown.clone(),
+    );
+    tasks::spawn_essential("time of in-sync replicas", isr_time);
+    replication::start(&links, parts.receiver, &shutdown);
     tasks::spawn_essential("group timers", Arc::clone(&broker.groups).keep_time(shutdown.clone()));
     let (replicas, metrics) = (Arc::clone(&broker.replicas), Arc::clone(&broker.metrics));
     tasks::spawn_essential("maintenance", replica::keep(replicas, broker.clock, metrics, shutdown.clone()));
@@ -120,6 +154,23 @@ pub fn start(parts: Parts) -> RunningBroker {
 fn request_memory(settings: &BrokerSettings) -> usize {
     let set = settings.queued_max_request_bytes.and_then(|bytes| usize::try_from(bytes).ok());
     set.unwrap_or_else(|| REQUEST_MEMORY_BYTES.max(settings.socket_request_max_bytes))
+}
+
+/// Gives the groups to whom the partitions have been given.
+async fn keep_role(broker: Arc<Broker>, mut shutdown: Shutdown) {
+    let mut role = broker.replicas.role();
+    loop {
+        tokio::select! {
+            changed = role.changed() => if changed.is_err() { return },
+            () = shutdown.raised() => return,
+        }
+        let leads = role.borrow_and_update().leads();
+        if leads && broker.image().topic(OFFSETS_TOPIC).is_some() {
+            broker.take_over_groups();
+        } else if matches!(*broker.role(), Role::Fenced { .. }) {
+            broker.groups.give_up();
+        }
+    }
 }
 
 async fn accept(broker: Arc<Broker>, listener: Listener, mut shutdown: Shutdown) {
@@ -150,10 +201,33 @@ async fn accept(broker: Arc<Broker>, listener: Listener, mut shutdown: Shutdown)
     }
 }
 
+/// What an operator asks of a running broker.
+#[derive(Clone)]
+pub struct Operator {
+    links: Arc<Links>,
+}
+
+impl Operator {
+    /// Replication of this node now.
+    pub fn replication(&self) -> ReplicationStatus {
+        self.links.status()
+    }
+
+    /// Makes this node the leader in place of whoever is, or says why not.
+    pub async fn promote(&self, asked: Promotion) -> PromotionAnswer {
+        self.links.promote(asked).await
+    }
+}
+
 impl RunningBroker {
     /// Whether clients are served.
     pub fn readiness(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.ready)
+    }
+
+    /// What an operator may ask of it.
+    pub fn operator(&self) -> Operator {
+        Operator { links: Arc::clone(&self.broker.links) }
     }
 
     /// Stops accepting, answers what is in flight, and ends all connections. The logs are still open afterwards.
@@ -181,8 +255,70 @@ impl Broker {
         &self.node
     }
 
+    pub(crate) fn role(&self) -> Arc<Role> {
+        self.controller.role()
+    }
+
+    /// Whether this broker leads the partitions of its topics.
+    pub(crate) fn leads(&self) -> bool {
+        self.role().leads()
+    }
+
+    /// Whether another broker has taken this one's place.
+    pub(crate) fn is_fenced(&self) -> bool {
+        matches!(&*self.role(), Role::Fenced { .. })
+    }
+
+    /// Followers in a consumer's rack (KIP-392); none where this broker stands in it itself, or follows.
+    pub(crate) fn followers_in_rack(&self, rack: &str) -> Vec<NodeId> {
+        if rack.is_empty() || !self.leads() {
+            return Vec::new();
+        }
+        let image = self.image();
+        let in_rack = |node_id: NodeId| {
+            image
+                .brokers()
+                .get(&node_id)
+                .is_some_and(|broker| !broker.is_fenced && broker.rack.as_deref() == Some(rack))
+        };
+        if in_rack(self.node.node_id) {
+            return Vec::new();
+        }
+        image.brokers().keys().copied().filter(|node_id| in_rack(*node_id)).collect()
+    }
+
+    /// Whom clients are told to be the leader of a partition that the metadata says `leader` leads. A follower that does not
+    /// hear of its leader names itself: consumers may read what it has, and writes are refused either way.
+    pub(crate) fn leader_for_clients(&self, leader: NodeId) -> NodeId {
+        match &*self.role() {
+            Role::Leading => leader,
+            Role::Following { leader: Some(known) } if self.links.hears_leader() => known.node_id,
+            Role::Following { .. } => self.node.node_id,
+            Role::Fenced { by } => by.node_id,
+        }
+    }
+
+    /// The node that decides on changes of the metadata, and coordinates groups.
     pub(crate) fn controller_id(&self) -> NodeId {
-        self.node.node_id
+        self.leader_for_clients(self.node.node_id)
+    }
+
+    /// Brokers that clients may connect to: number, host, port and rack.
+    pub(crate) fn brokers_for_clients(&self) -> Vec<(NodeId, String, u16, Option<String>)> {
+        let (image, role) = (self.image(), self.role());
+        let mut brokers: BTreeMap<NodeId, (String, u16, Option<String>)> = image
+            .brokers()
+            .values()
+            .filter(|broker| !broker.is_fenced || broker.node_id == self.node.node_id)
+            .map(|broker| (broker.node_id, (broker.host.clone(), broker.port, broker.rack.clone())))
+            .collect();
+        // Before the metadata says so, or where it never will.
+        brokers.entry(self.node.node_id).or_insert_with(|| (self.node.host.clone(), self.node.port, None));
+        if let Some(leader) = role.leader_elsewhere().filter(|leader| !leader.host.is_empty()) {
+            let known = brokers.entry(leader.node_id).or_insert_with(|| (String::new(), 0, None));
+            (known.0, known.1) = (leader.host.to_string(), leader.port);
+        }
+        brokers.into_iter().map(|(node_id, (host, port, rack))| (node_id, host, port, rack)).collect()
     }
 
     pub(crate) fn frame_limits(&self) -> FrameLimits {
@@ -241,6 +377,15 @@ impl Broker {
 
     /// Makes sure that groups have their topic and are coordinated.
     pub(crate) async fn ensure_offsets_topic(&self) -> Result<(), ErrorCode> {
+        match &*self.role() {
+            Role::Leading => {}
+            Role::Following { .. } if self.image().topic(OFFSETS_TOPIC).is_some() => {
+                self.groups.follow(self.replicas.of_topic(OFFSETS_TOPIC), &self.group_config());
+                return Ok(());
+            }
+            Role::Following { .. } => return Err(ErrorCode::CoordinatorNotAvailable),
+            Role::Fenced { .. } => return Err(ErrorCode::NotCoordinator),
+        }
         if self.groups.is_ready() {
             return Ok(());
         }
@@ -269,10 +414,26 @@ impl Broker {
         group_id: &str,
         input: impl FnOnce(&mut GroupShard, Now, ReplyToken, &mut Vec<Effect>),
     ) -> Result<Response, GroupError> {
-        if !self.groups.is_ready() && self.ensure_offsets_topic().await.is_err() {
-            return Err(GroupError::CoordinatorNotAvailable);
-        }
+        self.ready_groups().await?;
         self.groups.call(group_id, input).await
+    }
+
+    /// Makes sure that groups can be asked.
+    pub(crate) async fn ready_groups(&self) -> Result<(), GroupError> {
+        if self.leads() && self.groups.is_ready() {
+            return Ok(());
+        }
+        self.ensure_offsets_topic().await.map_err(|code| match code {
+            ErrorCode::NotCoordinator => GroupError::NotCoordinator,
+            _ => GroupError::CoordinatorNotAvailable,
+        })
+    }
+
+    /// As [`Broker::ready_groups`], without making anything: where there is no topic there are no groups.
+    pub(crate) fn look_at_groups(&self) {
+        if matches!(&*self.role(), Role::Following { .. }) && self.image().topic(OFFSETS_TOPIC).is_some() {
+            self.groups.follow(self.replicas.of_topic(OFFSETS_TOPIC), &self.group_config());
+        }
     }
 
     fn offsets_topic(&self) -> NewTopic {

@@ -4,27 +4,22 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use chronik_log::LogConfig;
-use chronik_metadata::config::{self, CompressionType, StaticConfig, TopicSettings};
-use chronik_metadata::{Image, Topic};
+use chronik_metadata::config::{self, BrokerSettings, CompressionType, StaticConfig, TopicSettings};
+use chronik_metadata::{Image, ReplicationMode, Topic};
 use chronik_record::{Caps, Compression, CompressionPolicy, ProducePolicy, TimestampType};
-use chronik_replication::Durability;
+use chronik_replication::{Durability, Mode, Settings};
 
 /// The settings of one partition.
 #[derive(Clone, Debug)]
 pub(crate) struct PartitionSettings {
     pub(crate) log: LogConfig,
     pub(crate) produce: ProducePolicy,
-    pub(crate) durability: Durability,
+    pub(crate) replica: Settings,
 }
 
 impl PartitionSettings {
     /// What counts for the partitions of `topic`.
-    pub(crate) fn resolve(
-        image: &Image,
-        topic: &Topic,
-        fixed: &StaticConfig,
-        producer_id_expiration: Duration,
-    ) -> Self {
+    pub(crate) fn resolve(image: &Image, topic: &Topic, fixed: &StaticConfig, broker: &BrokerSettings) -> Self {
         let settings = TopicSettings::resolve(image, &topic.name, fixed);
         let durability = match settings.durability {
             config::Durability::Fsync => Durability::Fsync,
@@ -40,7 +35,7 @@ impl PartitionSettings {
                 retention_ms: settings.retention,
                 retention_bytes: settings.retention_bytes,
                 delete_on_retention: settings.cleanup_delete,
-                producer_id_expiration,
+                producer_id_expiration: broker.producer_id_expiration,
                 // Where the page cache counts, a roll does not wait for what no ack waits for.
                 sync_on_roll: durability == Durability::Fsync,
             },
@@ -58,7 +53,15 @@ impl PartitionSettings {
                 produce_version: i16::MAX,
                 caps: Caps::default(),
             },
-            durability,
+            replica: Settings {
+                durability,
+                mode: match image.mode() {
+                    ReplicationMode::Async => Mode::Async,
+                    ReplicationMode::Sync => Mode::Sync,
+                },
+                min_insync_replicas: settings.min_insync_replicas,
+                lag_time_max: broker.replica_lag_time_max,
+            },
         }
     }
 }

@@ -34,6 +34,11 @@ pub(crate) enum Command {
     /// Read segment files as they lie on the disk, beside a running broker or without one
     #[command(subcommand)]
     Log(Log),
+    /// See what followers have, and compare nodes
+    #[command(subcommand)]
+    Replication(Replication),
+    /// Turn a running follower into a leader
+    Promote(Promote),
 }
 
 const SERVE_HELP: &str = "\
@@ -59,9 +64,19 @@ pub(crate) struct Serve {
     /// Address of metrics and health, or off [env: CHRONIK_HTTP] [default: 127.0.0.1:6092 or the next free port]
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
-    /// Number of this node [env: CHRONIK_NODE_ID] [default: 1]
+    /// Number of this node [env: CHRONIK_NODE_ID] [default: what the data directory says, else 1; a new follower is given one]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     node_id: Option<String>,
+    /// Followers to send the log to, by commas [env: CHRONIK_REPLICATION_FOLLOWERS]
+    #[arg(long, value_name = "HOST:PORT,...")]
+    replicate_to: Option<String>,
+    /// Address to receive a leader's log on; the broker follows [env: CHRONIK_WAL_RECEIVER_ADDR]
+    #[arg(long, value_name = "HOST:PORT")]
+    wal_receiver: Option<String>,
+    /// What acks=all waits for: async, this broker alone, or sync, every in-sync replica [env: CHRONIK_REPLICATION_MODE]
+    /// [default: async]
+    #[arg(long, value_name = "async|sync")]
+    replication_mode: Option<String>,
     /// Configuration file in TOML [env: CHRONIK_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -72,8 +87,19 @@ pub(crate) struct Serve {
 
 impl From<Serve> for Flags {
     fn from(args: Serve) -> Self {
-        let Serve { data_dir, listen, advertise, http, node_id, config, set } = args;
-        Self { data_dir, listen, advertise, http, node_id, config, set }
+        let Serve {
+            data_dir,
+            listen,
+            advertise,
+            http,
+            node_id,
+            replicate_to,
+            wal_receiver,
+            replication_mode,
+            config,
+            set,
+        } = args;
+        Self { data_dir, listen, advertise, http, node_id, replicate_to, wal_receiver, replication_mode, config, set }
     }
 }
 
@@ -125,6 +151,65 @@ pub(crate) struct LogFiles {
     /// Segment files, or folders whose segments are read, down to all of a data directory
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Replication {
+    /// Print a node's role, its links and how far its followers are behind
+    Status(ReplicationStatus),
+    /// Compare the records of two running nodes; fails where any differ
+    Verify(ReplicationVerify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplicationStatus {
+    /// HTTP address of the node
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6092")]
+    pub(crate) http: String,
+    /// Print what the node answers, as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print again every so many seconds [default: 2]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) watch: Option<u64>,
+    /// Print each partition too
+    #[arg(long)]
+    pub(crate) partitions: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplicationVerify {
+    #[command(flatten)]
+    pub(crate) bootstrap: Bootstrap,
+    /// The node to compare with
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) against: String,
+    /// Compare this topic only
+    #[arg(long, value_name = "NAME")]
+    pub(crate) topic: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Promote {
+    /// HTTP address of the node to promote
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) http: String,
+    /// Refuse unless it is known that the node has everything its leader had
+    #[arg(long)]
+    pub(crate) require_caught_up: bool,
+    /// Tell what would be lost, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Lead also where records of the node are known to be damaged
+    #[arg(long)]
+    pub(crate) accept_damage: bool,
+    /// Print what the node answers, as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -274,6 +359,17 @@ mod tests {
     }
 
     #[test]
+    fn watching_has_a_pace_of_its_own_where_none_is_given() {
+        for (flags, expected) in
+            [("", None), ("--watch", Some(2)), ("--watch 5 --json", Some(5)), ("--watch --json", Some(2))]
+        {
+            let line = format!("chronik replication status {flags}");
+            let Ok(Command::Replication(Replication::Status(status))) = parse(&line) else { panic!("{line}") };
+            assert_eq!((status.watch, status.http.as_str()), (expected, "127.0.0.1:6092"), "{line}");
+        }
+    }
+
+    #[test]
     fn mistakes_say_what_to_write() {
         for (line, expected) in [
             ("chronik serv", "serve"),
@@ -286,6 +382,9 @@ mod tests {
             ("chronik topic create t --config x", "write KEY=VALUE"),
             ("chronik topic create t --partitions 0", "1.."),
             ("chronik topic create", "<NAME>"),
+            ("chronik promote", "--http"),
+            ("chronik replication verify", "--against"),
+            ("chronik replication status --watch 0", "1.."),
         ] {
             let message = parse(line).unwrap_err();
             assert!(message.contains(expected), "{line}: {message}");

@@ -16,11 +16,19 @@ const FREE_BYTES_MIN: u64 = 1 << 20;
 /// Where the kernel lists who holds which lock.
 const LOCKS: &str = "/proc/locks";
 
-/// Takes the directory for this process.
-pub(crate) fn open(fs: Arc<dyn Fs>, root: PathBuf, node_id: NodeId) -> Result<DataDir, Problem> {
-    let new_cluster_id = random_id().map_err(|error| {
-        Problem::new(format!("the system gives no random numbers: {error}"), "check that /dev/urandom can be read")
-    })?;
+/// Takes the directory for this process. A new one belongs to `cluster_id`, or to a cluster of its own.
+pub(crate) fn open(
+    fs: Arc<dyn Fs>,
+    root: PathBuf,
+    node_id: NodeId,
+    cluster_id: Option<Uuid>,
+) -> Result<DataDir, Problem> {
+    let new_cluster_id = match cluster_id {
+        Some(cluster_id) => cluster_id,
+        None => random_id().map_err(|error| {
+            Problem::new(format!("the system gives no random numbers: {error}"), "check that /dev/urandom can be read")
+        })?,
+    };
     if let Some(problem) = free_bytes(&root).and_then(|free| too_full(&root, free)) {
         return Err(problem);
     }
@@ -133,7 +141,7 @@ mod tests {
     use super::*;
 
     fn open_here(root: &Path, node_id: i32) -> Result<DataDir, String> {
-        open(Arc::new(RealFs), root.to_owned(), NodeId::new(node_id)).map_err(|problem| problem.to_string())
+        open(Arc::new(RealFs), root.to_owned(), NodeId::new(node_id), None).map_err(|problem| problem.to_string())
     }
 
     #[test]

@@ -12,6 +12,8 @@ use chronik_net::{ConnectionLimits, Listener, SocketOptions};
 use crate::config::{HostPort, Http};
 use crate::problem::Problem;
 
+/// Connections of leaders, and of whoever else finds the port.
+const RECEIVER_CONNECTIONS_MAX: usize = 64;
 /// How many ports after the default one are tried for HTTP.
 const HTTP_PORTS_TRIED: u16 = 100;
 
@@ -52,6 +54,15 @@ pub(crate) async fn bind_http(http: &Http) -> Result<Option<Console>, Problem> {
             ))
         }
     }
+}
+
+/// Binds the address that leaders dial, where there is one.
+pub(crate) async fn bind_receiver(address: Option<&HostPort>) -> Result<Option<Listener>, Problem> {
+    let Some(address) = address else { return Ok(None) };
+    let resolved = resolve(address, "--wal-receiver").await?;
+    let limits = ConnectionLimits::new(RECEIVER_CONNECTIONS_MAX, RECEIVER_CONNECTIONS_MAX);
+    let bound = Listener::bind(resolved, limits, SocketOptions::default());
+    bound.map(Some).map_err(|error| unbindable(address, &error, "--wal-receiver", "CHRONIK_WAL_RECEIVER_ADDR"))
 }
 
 /// The addresses of `max.connections.per.ip.overrides`; a name stands for all it resolves to at the start.

@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod config;
 mod data_dir;
+mod door;
 mod listeners;
 mod logging;
 mod node;
@@ -21,7 +22,7 @@ use clap::error::ErrorKind;
 use tokio::runtime;
 
 use crate::cli::{Cli, Command};
-use crate::commands::{Stop, consume, log, produce, say, serve, topic};
+use crate::commands::{Stop, consume, log, produce, promote, replication, say, serve, topic};
 use crate::problem::Problem;
 
 fn main() -> ExitCode {
@@ -52,6 +53,8 @@ fn run(cli: Cli, started: Instant) -> Result<(), Stop> {
         Command::Produce(command) => client_runtime()?.block_on(produce::run(command, &variables)),
         Command::Consume(command) => client_runtime()?.block_on(consume::run(command, &variables)),
         Command::Log(command) => log::run(command),
+        Command::Replication(command) => client_runtime()?.block_on(replication::run(command, &variables)),
+        Command::Promote(command) => client_runtime()?.block_on(promote::run(command)),
     }
 }
 

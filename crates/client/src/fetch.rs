@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chronik_model::{NodeId, Offset, PartitionIndex};
+use chronik_model::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId};
 use chronik_wire::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
-use chronik_wire::{ErrorCode, Uuid};
+use chronik_wire::{ApiKey, ErrorCode, Uuid};
 
 use crate::client::{Client, Target};
 use crate::error::ClientError;
-use crate::metadata::Leader;
+use crate::metadata::TopicInfo;
 use crate::retry::Retry;
 
 /// First version of Fetch that names topics by id.
@@ -68,60 +68,99 @@ impl Client {
         positions: &BTreeMap<PartitionIndex, Offset>,
         limits: FetchLimits,
     ) -> Result<Vec<Fetched>, ClientError> {
-        let mut by_leader: BTreeMap<NodeId, Vec<(PartitionIndex, Offset, Leader)>> = BTreeMap::new();
+        let mut by_leader: BTreeMap<NodeId, (TopicId, Vec<Wanted>)> = BTreeMap::new();
         for (&partition, &offset) in positions {
             let leader = self.leader(topic, partition).await?;
-            by_leader.entry(leader.node).or_default().push((partition, offset, leader));
+            let (_, wanted) = by_leader.entry(leader.node).or_insert((leader.topic_id, Vec::new()));
+            wanted.push(Wanted { partition, offset, leader_epoch: leader.epoch });
         }
         let leaders = u32::try_from(by_leader.len()).unwrap_or(u32::MAX).max(1);
-        let wait = limits.wait_max / leaders;
+        let limits = FetchLimits { wait_max: limits.wait_max / leaders, ..limits };
         let mut fetched = Vec::with_capacity(positions.len());
-        for (node, asked) in by_leader {
-            let answer_max = self.options.request_max.saturating_add(wait);
-            let request = |version| fetch_request(version, topic, &asked, wait, limits);
-            let response = self.send_within(Target::Node(node), answer_max, request).await?;
-            ClientError::check(response.error_code, None, || format!("topic {topic}"))?;
-            for answer in response.responses.into_iter().flat_map(|topic| topic.partitions) {
-                let subject = || format!("partition {topic}-{}", answer.partition_index);
-                ClientError::check(answer.error_code, None, subject)?;
-                fetched.push(Fetched {
-                    partition: PartitionIndex::new(answer.partition_index),
-                    records: answer.records.unwrap_or_default(),
-                    high_watermark: Offset::new(answer.high_watermark),
-                    log_start: Offset::new(answer.log_start_offset),
-                });
+        for (node, (topic_id, wanted)) in by_leader {
+            fetched.extend(self.ask_records(Target::Node(node), topic, topic_id, &wanted, limits).await?);
+        }
+        Ok(fetched)
+    }
+
+    /// Reads from the replica that the broker `to` has of a partition, whoever leads it. `topic` is as that broker describes
+    /// it.
+    pub async fn fetch_replica(
+        &mut self,
+        to: Target,
+        topic: &TopicInfo,
+        partition: PartitionIndex,
+        offset: Offset,
+        limits: FetchLimits,
+    ) -> Result<Fetched, ClientError> {
+        let wanted = [Wanted { partition, offset, leader_epoch: LeaderEpoch::NONE }];
+        let mut retry = Retry::new(self.options.retry_max);
+        loop {
+            match self.ask_records(to, &topic.name, topic.id, &wanted, limits).await {
+                Ok(fetched) => {
+                    let answer = fetched.into_iter().find(|fetched| fetched.partition == partition);
+                    let address = self.address(to)?;
+                    return answer
+                        .ok_or_else(|| ClientError::incomplete(&address, ApiKey::Fetch, "the partition is missing"));
+                }
+                Err(error) if error.retryable() && retry.pause().await => {}
+                Err(error) => return Err(error),
             }
+        }
+    }
+
+    async fn ask_records(
+        &mut self,
+        to: Target,
+        topic: &str,
+        topic_id: TopicId,
+        wanted: &[Wanted],
+        limits: FetchLimits,
+    ) -> Result<Vec<Fetched>, ClientError> {
+        let answer_max = self.options.request_max.saturating_add(limits.wait_max);
+        let request = |version| fetch_request(version, topic, topic_id, wanted, limits);
+        let response = self.send_within(to, answer_max, request).await?;
+        ClientError::check(response.error_code, None, || format!("topic {topic}"))?;
+        let mut fetched = Vec::with_capacity(wanted.len());
+        for answer in response.responses.into_iter().flat_map(|topic| topic.partitions) {
+            ClientError::check(answer.error_code, None, || format!("partition {topic}-{}", answer.partition_index))?;
+            fetched.push(Fetched {
+                partition: PartitionIndex::new(answer.partition_index),
+                records: answer.records.unwrap_or_default(),
+                high_watermark: Offset::new(answer.high_watermark),
+                log_start: Offset::new(answer.log_start_offset),
+            });
         }
         Ok(fetched)
     }
 }
 
-fn fetch_request(
-    version: i16,
-    topic: &str,
-    asked: &[(PartitionIndex, Offset, Leader)],
-    wait: Duration,
-    limits: FetchLimits,
-) -> FetchRequest {
+/// What is asked of one partition.
+struct Wanted {
+    partition: PartitionIndex,
+    offset: Offset,
+    leader_epoch: LeaderEpoch,
+}
+
+fn fetch_request(version: i16, topic: &str, topic_id: TopicId, wanted: &[Wanted], limits: FetchLimits) -> FetchRequest {
     let by_id = version >= BY_ID_SINCE;
-    let topic_id = asked.first().map_or(Uuid::ZERO, |(_, _, leader)| leader.topic_id.0);
     let (session_id, session_epoch) = NO_SESSION;
-    let partitions = asked.iter().map(|&(partition, offset, leader)| FetchPartition {
-        partition: partition.get(),
-        current_leader_epoch: leader.epoch.get(),
-        fetch_offset: offset.get(),
+    let partitions = wanted.iter().map(|wanted| FetchPartition {
+        partition: wanted.partition.get(),
+        current_leader_epoch: wanted.leader_epoch.get(),
+        fetch_offset: wanted.offset.get(),
         partition_max_bytes: limits.partition_bytes_max,
         ..FetchPartition::default()
     });
     FetchRequest {
-        max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
+        max_wait_ms: i32::try_from(limits.wait_max.as_millis()).unwrap_or(i32::MAX),
         min_bytes: 1,
         max_bytes: limits.bytes_max,
         session_id,
         session_epoch,
         topics: vec![FetchTopic {
             topic: if by_id { String::new() } else { topic.to_owned() },
-            topic_id: if by_id { topic_id } else { Uuid::ZERO },
+            topic_id: if by_id { topic_id.0 } else { Uuid::ZERO },
             partitions: partitions.collect(),
         }],
         ..FetchRequest::default()

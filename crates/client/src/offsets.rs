@@ -52,6 +52,33 @@ impl Client {
         at: OffsetAt,
     ) -> Result<Option<Offset>, ClientError> {
         let leader = self.leader(topic, partition).await?;
+        self.ask_offset(Target::Node(leader.node), topic, partition, at).await
+    }
+
+    /// Asks the broker `to` for an offset of its own replica, whoever leads the partition.
+    pub async fn replica_offset(
+        &mut self,
+        to: Target,
+        topic: &str,
+        partition: PartitionIndex,
+        at: OffsetAt,
+    ) -> Result<Option<Offset>, ClientError> {
+        let mut retry = Retry::new(self.options.retry_max);
+        loop {
+            match self.ask_offset(to, topic, partition, at).await {
+                Err(error) if error.retryable() && retry.pause().await => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn ask_offset(
+        &mut self,
+        target: Target,
+        topic: &str,
+        partition: PartitionIndex,
+        at: OffsetAt,
+    ) -> Result<Option<Offset>, ClientError> {
         let request = ListOffsetsRequest {
             replica_id: -1,
             topics: vec![ListOffsetsTopic {
@@ -64,7 +91,6 @@ impl Client {
             }],
             ..ListOffsetsRequest::default()
         };
-        let target = Target::Node(leader.node);
         let response = self.send(target, request).await?;
         let answer = response.topics.into_iter().flat_map(|topic| topic.partitions).next();
         let Some(answer) = answer else {

@@ -1,13 +1,16 @@
-//! The HTTP side door: metrics and health. Owns no state.
+//! The HTTP side door: metrics, health and the admin API. Owns no state.
 //!
-//! What is served is asked of the node at every request: a readiness function and a metrics registry. Nothing here
-//! changes anything, so nothing asks who is calling; the default address is the local host's.
+//! What is served is asked of the node at every request: a metrics registry and functions of the wiring's. Whoever reaches
+//! the port may ask, so the default address is the local host's; `admin` keeps web pages out.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod admin;
 mod door;
+mod json;
 mod routes;
 
+pub use admin::{Promote, Promotion, Replication, Reply};
 pub use door::{Console, LIMITS_DEFAULT, Limits};
-pub use routes::{Readiness, State};
+pub use routes::{OPENAPI, Readiness, State};

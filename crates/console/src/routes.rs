@@ -1,13 +1,21 @@
 //! The paths and their answers.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get, post};
 use prometheus_client::registry::Registry;
 use tracing::error;
+
+use crate::admin::{self, Promote, Replication};
+use crate::json::{error_body, json, quoted};
+
+/// What can be asked, as an OpenAPI document.
+pub const OPENAPI: &str = include_str!("openapi.json");
 
 /// Whether the node serves clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +33,11 @@ pub struct State {
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
     /// Encoded for every request to `/metrics`.
     pub metrics: Arc<Registry>,
+    /// Called for every request to `/api/v1/replication`; must not block.
+    pub replication: Arc<Replication>,
+    /// Called for every post to `/api/v1/promote` that is well-formed, also while an earlier one is not answered. What it
+    /// returns runs to its end, whether or not whoever asked waits for it.
+    pub promote: Arc<Promote>,
 }
 
 impl std::fmt::Debug for State {
@@ -33,21 +46,55 @@ impl std::fmt::Debug for State {
     }
 }
 
+/// One thing that can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Live,
+    Ready,
+    Metrics,
+    OpenApi,
+    Replication,
+    Promote,
+}
+
+/// Every path. `openapi.json` describes the same.
+const ROUTES: &[(Method, &str, Route)] = &[
+    (Method::GET, "/health/live", Route::Live),
+    (Method::GET, "/health/ready", Route::Ready),
+    (Method::GET, "/metrics", Route::Metrics),
+    (Method::GET, "/api/v1/openapi.json", Route::OpenApi),
+    (Method::GET, "/api/v1/replication", Route::Replication),
+    (Method::POST, "/api/v1/promote", Route::Promote),
+];
+
+impl Route {
+    fn answered(self, state: &State) -> MethodRouter {
+        let State { readiness, metrics, replication, promote } = state.clone();
+        match self {
+            Self::Live => get(async || json(StatusCode::OK, r#"{"status":"live"}"#)),
+            Self::Ready => get(move || ready(readiness_answer(&readiness()))),
+            Self::Metrics => get(move || ready(text(&metrics))),
+            Self::OpenApi => get(async || json(StatusCode::OK, OPENAPI)),
+            Self::Replication => get(move || ready(admin::replication(&*replication))),
+            Self::Promote => post(async move |request: Request| admin::promote(&promote, request).await),
+        }
+    }
+}
+
 pub(crate) fn router(state: State) -> Router {
-    let State { readiness, metrics } = state;
-    Router::new()
-        .route("/health/live", get(async || json(StatusCode::OK, r#"{"status":"live"}"#.to_owned())))
-        .route("/health/ready", get(move || std::future::ready(ready(&readiness()))))
-        .route("/metrics", get(move || std::future::ready(text(&metrics))))
-        .fallback(async || json(StatusCode::NOT_FOUND, r#"{"error":"no such path"}"#.to_owned()))
+    let routed = |router: Router, (_, path, route): &(Method, &str, Route)| router.route(path, route.answered(&state));
+    ROUTES
+        .iter()
+        .fold(Router::new(), routed)
+        .fallback(async || json(StatusCode::NOT_FOUND, error_body("no such path")))
         .method_not_allowed_fallback(async |method: Method| {
-            json(StatusCode::METHOD_NOT_ALLOWED, format!(r#"{{"error":{}}}"#, quoted(&format!("no {method} here"))))
+            json(StatusCode::METHOD_NOT_ALLOWED, error_body(&format!("no {method} here")))
         })
 }
 
-fn ready(readiness: &Readiness) -> Response {
+fn readiness_answer(readiness: &Readiness) -> Response {
     match readiness {
-        Readiness::Ready => json(StatusCode::OK, r#"{"status":"ready"}"#.to_owned()),
+        Readiness::Ready => json(StatusCode::OK, r#"{"status":"ready"}"#),
         Readiness::NotReady(reason) => {
             let body = format!(r#"{{"status":"not ready","reason":{}}}"#, quoted(reason));
             json(StatusCode::SERVICE_UNAVAILABLE, body)
@@ -59,38 +106,53 @@ fn text(metrics: &Registry) -> Response {
     let mut body = String::new();
     if let Err(error) = prometheus_client::encoding::text::encode(&mut body, metrics) {
         error!(%error, "metrics cannot be encoded");
-        return json(StatusCode::INTERNAL_SERVER_ERROR, r#"{"error":"metrics cannot be encoded"}"#.to_owned());
+        return json(StatusCode::INTERNAL_SERVER_ERROR, error_body("metrics cannot be encoded"));
     }
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], body).into_response()
 }
 
-fn json(status: StatusCode, body: String) -> Response {
-    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body + "\n").into_response()
-}
-
-/// The text as a JSON string.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            c if u32::from(c) < 0x20 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
-    fn json_strings_are_escaped() {
-        assert_eq!(quoted("a\"b\\c\nd\u{e9}"), "\"a\\\"b\\\\c\\u000ad\u{e9}\"");
+    fn the_description_has_exactly_the_paths_there_are() {
+        let described: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
+        let described: BTreeSet<(String, String)> = described["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, methods)| {
+                methods.as_object().unwrap().keys().map(move |method| (method.clone(), path.clone()))
+            })
+            .collect();
+        let there: BTreeSet<(String, String)> =
+            ROUTES.iter().map(|(method, path, _)| (method.to_string().to_lowercase(), (*path).to_owned())).collect();
+        assert_eq!(described, there);
+    }
+
+    #[test]
+    fn the_description_refers_to_what_it_holds() {
+        let described: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
+        let mut references = 0;
+        let mut left = vec![&described];
+        while let Some(value) = left.pop() {
+            match value {
+                serde_json::Value::Object(fields) => {
+                    if let Some(reference) = fields.get("$ref").and_then(|reference| reference.as_str()) {
+                        let pointer = reference.strip_prefix('#').unwrap();
+                        assert!(described.pointer(pointer).is_some(), "{reference}");
+                        references += 1;
+                    }
+                    left.extend(fields.values());
+                }
+                serde_json::Value::Array(items) => left.extend(items),
+                _ => {}
+            }
+        }
+        assert!(references > 0);
     }
 }

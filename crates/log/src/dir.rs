@@ -32,6 +32,8 @@ const SYNC_FILE: &str = ".sync";
 const WAL_DIR: &str = "wal";
 const METADATA_DIR: &str = "metadata";
 /// What a directory on its way out is called. No topic has a name with `~`, so none is ever taken for one.
+/// Topics that only this node had when it began to follow another one.
+const ASIDE_DIR: &str = "aside";
 const DELETED_PREFIX: &str = "deleted~";
 
 /// The data directory cannot be used.
@@ -292,6 +294,16 @@ impl DataDir {
     pub fn stage_partition_deletion(&self, tp: &TopicPartition, id: TopicId) -> Result<Option<PathBuf>, DirError> {
         let staged = self.wal_dir().join(format!("{DELETED_PREFIX}{id}~{}", tp.partition));
         self.stage(&self.partition_dir(tp), staged)
+    }
+
+    /// Moves a topic's directory to a place of its own, durably, where nothing looks for it and nothing deletes it. Returns
+    /// the place; `None` where there is no directory.
+    pub fn keep_topic_aside(&self, topic: &str, id: TopicId) -> Result<Option<PathBuf>, DirError> {
+        let aside = self.root.join(ASIDE_DIR);
+        self.fs.create_dir_all(&aside).map_err(|source| self.error(&aside, "created", source))?;
+        self.fs.sync_dir(&self.root).map_err(|source| self.error(&self.root, "synced", source))?;
+        let kept = aside.join(format!("{topic}~{id}"));
+        Ok(self.stage(&self.topic_dir(topic), kept.clone())?.map(|_| kept))
     }
 
     fn stage(&self, dir: &Path, staged: PathBuf) -> Result<Option<PathBuf>, DirError> {

@@ -221,6 +221,14 @@ impl<T> Replica<T> {
         self.high_watermark
     }
 
+    /// The leader's high watermark as a follower was last told, also where the own log does not go as far; a leader's own.
+    pub fn told_high_watermark(&self) -> Offset {
+        match &self.role {
+            Role::Leader(_) => self.high_watermark,
+            Role::Follower(following) => following.told.max(self.high_watermark),
+        }
+    }
+
     /// Whether consumers may be served. A follower that knows of a later leader serves nobody until that one has said how
     /// far the log is committed: it may not have what an earlier one said was.
     pub fn is_readable(&self) -> bool {

@@ -1,16 +1,14 @@
-//! Fetch, versions 4 to 18 (KIP-74, KIP-98, KIP-227, KIP-320, KIP-516, KIP-951).
+//! Fetch, versions 4 to 18 (KIP-74, KIP-98, KIP-227, KIP-320, KIP-392, KIP-516, KIP-951).
 //!
 //! A response names file ranges; the records go from the page cache to the socket. A fetch that finds too little waits
 //! for its partitions to grow and is woken by the append.
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_log::fs::File;
 use chronik_log::{LogSlice, ReadBound, ReadError};
-use chronik_model::{LeaderEpoch, Offset};
-use chronik_net::{FileSlice, Part, SendFile};
+use chronik_model::{LeaderEpoch, NodeId, Offset};
+use chronik_net::Part;
 use chronik_wire::fetch_response::{self, Partition as PartitionResponse, Response, Topic as TopicResponse};
 use chronik_wire::messages::fetch_response::EpochEndOffset;
 use chronik_wire::messages::{FetchRequest, FetchResponse};
@@ -20,7 +18,7 @@ use tokio::time::Instant;
 use super::{Answer, Call, Started};
 use crate::error_code;
 use crate::fetch_session::{PARTITIONS_MAX, Participation, Saying, TopicKey, Wanted};
-use crate::replica::{Partition, Registration, Waiter};
+use crate::replica::{Partition, Registration, Waiter, segment_part};
 
 /// Replica id of a consumer.
 const CONSUMER: i32 = -1;
@@ -32,6 +30,8 @@ struct Bounds {
     bound: ReadBound,
     max_bytes: usize,
     committed_only: bool,
+    /// Followers in the consumer's rack, where that is not this broker's: what they have they are to be asked for.
+    nearer: Vec<NodeId>,
 }
 
 /// What was found for one partition.
@@ -64,6 +64,7 @@ pub(super) fn start(mut call: Call) -> Result<Started, DecodeError> {
         },
         max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(call.broker.settings().fetch_max_bytes),
         committed_only: request.isolation_level == 1,
+        nearer: if version >= 11 { call.broker.followers_in_rack(&request.rack_id) } else { Vec::new() },
     };
     let begun = call.broker.sessions.begin(request, version >= 13, call.broker.clock.now());
     let (participation, wanted) = match begun {
@@ -88,6 +89,9 @@ pub(super) fn start(mut call: Call) -> Result<Started, DecodeError> {
 fn lookup(call: &Call, wanted: &Wanted, replica_id: i32) -> Result<Arc<Partition>, ErrorCode> {
     if replica_id != CONSUMER && replica_id != DEBUGGING_CONSUMER {
         // Not one of the partition's replicas.
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
+    if call.broker.is_fenced() {
         return Err(ErrorCode::NotLeaderOrFollower);
     }
     match &wanted.topic {
@@ -130,8 +134,12 @@ impl Fetch {
 
     fn is_enough(&self, found: &[Found]) -> bool {
         let bytes: usize = found.iter().filter_map(|found| Some(found.slice.as_ref()?.len)).sum();
-        let must_respond =
-            |found: &Found| found.response.error_code != ErrorCode::None || found.response.diverging_epoch.is_some();
+        let must_respond = |found: &Found| {
+            let response = &found.response;
+            response.error_code != ErrorCode::None
+                || response.diverging_epoch.is_some()
+                || response.preferred_read_replica >= 0
+        };
         self.wanted.is_empty() || bytes >= self.min_bytes || found.iter().any(must_respond)
     }
 
@@ -214,7 +222,9 @@ impl Found {
             high_watermark: self.response.high_watermark,
             log_start: self.response.log_start_offset,
             has_records: self.slice.as_ref().is_some_and(|slice| slice.len > 0),
-            must_respond: is_error || self.response.diverging_epoch.is_some(),
+            must_respond: is_error
+                || self.response.diverging_epoch.is_some()
+                || self.response.preferred_read_replica >= 0,
             is_error,
         }
     }
@@ -227,7 +237,12 @@ fn read_partition(
     left: usize,
     first: bool,
 ) -> Result<Found, ErrorCode> {
-    error_code::check_leader_epoch(wanted.current_leader_epoch, partition.leader_epoch())?;
+    let standing = partition.standing();
+    error_code::check_leader_epoch(wanted.current_leader_epoch, standing.leader_epoch)?;
+    if !standing.is_readable {
+        // A later leader leads, and has not said yet how far the log is committed.
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
     let reader = partition.reader();
     let view = reader.bounds();
     let mut response = PartitionResponse {
@@ -250,6 +265,15 @@ fn read_partition(
             return Ok(Found { response, slice: None });
         }
     }
+    if standing.leads && view.log_start <= from {
+        let has_it = |node_id: &&NodeId| {
+            partition.follower(**node_id).is_some_and(|follower| follower.attached && follower.log_end >= from)
+        };
+        if let Some(nearer) = bounds.nearer.iter().find(has_it) {
+            response.preferred_read_replica = nearer.get();
+            return Ok(Found { response, slice: None });
+        }
+    }
     let partition_max = usize::try_from(wanted.max_bytes).unwrap_or(0);
     let slice = reader.read(from, bounds.bound, partition_max.min(left), first).map_err(|error| {
         if let ReadError::Damaged(_) | ReadError::Io { .. } = &error {
@@ -259,23 +283,6 @@ fn read_partition(
     })?;
     response.records_len = Some(slice.len);
     Ok(Found { response, slice: Some(slice) })
-}
-
-/// A segment's file as the network sends from it.
-struct SegmentFile {
-    partition: Arc<Partition>,
-    base_offset: Offset,
-    file: Arc<dyn File>,
-}
-
-impl SendFile for SegmentFile {
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.file.as_fd()
-    }
-
-    fn name(&self) -> String {
-        format!("segment of {} with the batch at offset {}", self.partition.name(), self.base_offset)
-    }
 }
 
 /// Puts file ranges into the holes of the encoded response.
@@ -290,14 +297,7 @@ fn fill(
             fetch_response::Part::Records { token, len } => {
                 let slice = slices.get_mut(token).and_then(Option::take).filter(|(_, slice)| slice.len == len);
                 let (partition, slice) = slice.ok_or_else(|| std::io::Error::other("hole without records"))?;
-                filled.push(if slice.file.as_fd().is_some() {
-                    let file = SegmentFile { partition, base_offset: slice.base_offset, file: slice.file };
-                    Part::File(FileSlice { file: Arc::new(file), position: slice.position, len })
-                } else {
-                    let mut bytes = vec![0; len];
-                    slice.file.read_exact_at(&mut bytes, slice.position)?;
-                    Part::Bytes(bytes.into())
-                });
+                filled.push(segment_part(&partition, slice)?);
             }
         }
     }

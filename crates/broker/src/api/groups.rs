@@ -31,6 +31,8 @@ const KEY_TYPE_SHARE: i8 = 2;
 /// The version of FindCoordinator that knows share groups.
 const SHARE_SINCE: i16 = 6;
 
+const UNAVAILABLE: (ErrorCode, &str) = (ErrorCode::CoordinatorNotAvailable, "The coordinator is not available.");
+
 /// A shard answered a request with the answer to another one: our mistake, told as such.
 const MISMATCH: GroupError = GroupError::UnknownServerError;
 
@@ -40,6 +42,8 @@ pub(super) fn millis(value: i32) -> Duration {
 
 pub(super) async fn find_coordinator(call: Arc<Call>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let outcome = match request.key_type {
+        // Whoever leads makes what is missing.
+        KEY_TYPE_GROUP if call.broker.controller_id() != call.broker.this_node().node_id => Ok(()),
         KEY_TYPE_GROUP => call.broker.ensure_offsets_topic().await.map_err(|code| (code, code.message())),
         KEY_TYPE_TRANSACTION => Err((ErrorCode::UnsupportedVersion, "This broker does not serve transactions.")),
         KEY_TYPE_SHARE if call.version() < SHARE_SINCE => {
@@ -48,9 +52,10 @@ pub(super) async fn find_coordinator(call: Arc<Call>, request: FindCoordinatorRe
         KEY_TYPE_SHARE => Err((ErrorCode::UnsupportedVersion, "This broker does not serve share groups.")),
         _ => Err((ErrorCode::InvalidRequest, "Unknown coordinator type.")),
     };
-    let node = call.broker.this_node();
-    let (code, message, node_id, host, port) = match outcome {
-        Ok(()) => (ErrorCode::None, None, node.node_id.get(), node.host.clone(), i32::from(node.port)),
+    let coordinator = call.broker.controller_id();
+    let known = call.broker.brokers_for_clients().into_iter().find(|(node_id, ..)| *node_id == coordinator);
+    let (code, message, node_id, host, port) = match outcome.and_then(|()| known.ok_or(UNAVAILABLE)) {
+        Ok((node_id, host, port, _)) => (ErrorCode::None, None, node_id.get(), host, i32::from(port)),
         Err((code, message)) => (code, Some(message.to_owned()), -1, String::new(), -1),
     };
     if call.version() <= 3 {
@@ -240,6 +245,7 @@ pub(super) async fn leave(call: Arc<Call>, request: LeaveGroupRequest) -> LeaveG
 pub(super) fn list(call: &Call, request: ListGroupsRequest) -> ListGroupsResponse {
     let (states, types) = (request.states_filter, request.types_filter);
     let mut groups = Vec::new();
+    call.broker.look_at_groups();
     for listed in call.broker.groups.look_at_all(|shard| shard.list(&states, &types)) {
         match listed {
             Ok(listed) => groups.extend(listed.into_iter().map(|listed| ListedGroup {
@@ -257,6 +263,7 @@ pub(super) fn list(call: &Call, request: ListGroupsRequest) -> ListGroupsRespons
 
 pub(super) fn describe(call: &Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let authorized = if request.include_authorized_operations { authorized_operations::GROUP } else { NOT_ASKED };
+    call.broker.look_at_groups();
     let groups = request
         .groups
         .into_iter()

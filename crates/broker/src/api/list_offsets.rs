@@ -95,13 +95,20 @@ fn answer(
 fn look_up(call: &Call, topic: &str, asked: &ListOffsetsPartition, bound: ReadBound) -> Result<Found, ErrorCode> {
     let version = call.version();
     let partition = call.broker.replicas.by_name(topic, asked.partition_index)?;
-    error_code::check_leader_epoch(asked.current_leader_epoch, partition.leader_epoch())?;
+    let standing = partition.standing();
+    error_code::check_leader_epoch(asked.current_leader_epoch, standing.leader_epoch)?;
+    if !standing.is_readable || call.broker.is_fenced() {
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
     let view = partition.reader().bounds();
     let at = |offset: Offset| (Timestamp::NONE, offset, epoch_at(&partition, offset));
     let latest = if bound == ReadBound::LastStable { view.last_stable } else { view.high_watermark };
     // A version that does not know a special timestamp refuses it, as Apache Kafka does.
     let since = |first: i16| if version >= first { Ok(()) } else { Err(ErrorCode::UnsupportedVersion) };
     let by_time = match asked.timestamp {
+        // It would be told lower than it was before (KIP-207).
+        LATEST if !standing.end_is_known && version >= 5 => return Err(ErrorCode::OffsetNotAvailable),
+        LATEST if !standing.end_is_known => return Err(ErrorCode::LeaderNotAvailable),
         LATEST => return Ok((Timestamp::NONE, latest, partition.leader_epoch().get())),
         EARLIEST => return Ok(at(view.log_start)),
         EARLIEST_LOCAL => return since(8).map(|()| at(view.log_start)),

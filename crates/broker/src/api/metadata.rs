@@ -35,19 +35,20 @@ pub(super) async fn handle(call: Arc<Call>, request: MetadataRequest) -> Metadat
     };
     let topics = if all {
         let image = call.broker.image();
-        image.topics().map(|topic| found(topic, &request)).collect()
+        image.topics().map(|topic| found(&call, topic, &request)).collect()
     } else {
         asked(&call, &request).await
     };
     let image = call.broker.image();
-    let brokers = image
-        .brokers()
-        .values()
-        .map(|broker| MetadataResponseBroker {
-            node_id: broker.node_id.get(),
-            host: broker.host.clone(),
-            port: i32::from(broker.port),
-            rack: broker.rack.clone(),
+    let brokers = call
+        .broker
+        .brokers_for_clients()
+        .into_iter()
+        .map(|(node_id, host, port, rack)| MetadataResponseBroker {
+            node_id: node_id.get(),
+            host,
+            port: i32::from(port),
+            rack,
         })
         .collect();
     MetadataResponse {
@@ -88,7 +89,7 @@ async fn asked(call: &Arc<Call>, request: &MetadataRequest) -> Vec<MetadataRespo
         .map(|topic| {
             if topic.topic_id != Uuid::ZERO {
                 return match image.topic_by_id(TopicId(topic.topic_id)) {
-                    Some(topic) => found(topic, request),
+                    Some(topic) => found(call, topic, request),
                     None => MetadataResponseTopic {
                         error_code: ErrorCode::UnknownTopicId.code(),
                         // Versions before 12 have no null.
@@ -101,7 +102,7 @@ async fn asked(call: &Arc<Call>, request: &MetadataRequest) -> Vec<MetadataRespo
             }
             let name = topic.name.clone().unwrap_or_default();
             match image.topic(&name) {
-                Some(topic) => found(topic, request),
+                Some(topic) => found(call, topic, request),
                 None => MetadataResponseTopic {
                     error_code: match created.get(&name) {
                         Some(code) => code.code(),
@@ -120,7 +121,7 @@ async fn asked(call: &Arc<Call>, request: &MetadataRequest) -> Vec<MetadataRespo
         .collect()
 }
 
-fn found(topic: &Topic, request: &MetadataRequest) -> MetadataResponseTopic {
+fn found(call: &Call, topic: &Topic, request: &MetadataRequest) -> MetadataResponseTopic {
     MetadataResponseTopic {
         error_code: ErrorCode::None.code(),
         name: Some(topic.name.to_string()),
@@ -133,11 +134,11 @@ fn found(topic: &Topic, request: &MetadataRequest) -> MetadataResponseTopic {
             .map(|(partition, partition_index)| MetadataResponsePartition {
                 error_code: leader_error(partition).code(),
                 partition_index,
-                leader_id: partition.leader.get(),
+                leader_id: call.broker.leader_for_clients(partition.leader).get(),
                 leader_epoch: partition.leader_epoch.get(),
                 replica_nodes: nodes(&partition.replicas),
                 isr_nodes: nodes(&partition.isr),
-                offline_replicas: Vec::new(),
+                offline_replicas: offline(call, partition),
             })
             .collect(),
         topic_authorized_operations: if request.include_topic_authorized_operations {
@@ -146,6 +147,13 @@ fn found(topic: &Topic, request: &MetadataRequest) -> MetadataResponseTopic {
             NOT_ASKED
         },
     }
+}
+
+/// Replicas on brokers that are not connected.
+fn offline(call: &Call, partition: &Partition) -> Vec<i32> {
+    let image = call.broker.image();
+    let is_offline = |node_id: &&NodeId| image.brokers().get(node_id).is_some_and(|broker| broker.is_fenced);
+    partition.replicas.iter().filter(is_offline).map(|node_id| node_id.get()).collect()
 }
 
 fn nodes(ids: &[NodeId]) -> Vec<i32> {
@@ -194,7 +202,8 @@ pub(super) fn describe_topic_partitions(
             });
             continue;
         };
-        let shown: Vec<_> = (0..).zip(&topic.partitions).skip(skip).take(left).map(partition_row).collect();
+        let shown: Vec<_> =
+            (0..).zip(&topic.partitions).skip(skip).take(left).map(|row| partition_row(call, row)).collect();
         left -= shown.len();
         let next = skip + shown.len();
         response.topics.push(DescribeTopicPartitionsResponseTopic {
@@ -217,22 +226,24 @@ fn cursor(topic_name: &str, partition: usize) -> Cursor {
     Cursor { topic_name: topic_name.to_owned(), partition_index: i32::try_from(partition).unwrap_or(i32::MAX) }
 }
 
-fn partition_row((partition_index, partition): (i32, &Partition)) -> DescribeTopicPartitionsResponsePartition {
+fn partition_row(
+    call: &Call,
+    (partition_index, partition): (i32, &Partition),
+) -> DescribeTopicPartitionsResponsePartition {
     DescribeTopicPartitionsResponsePartition {
         error_code: leader_error(partition).code(),
         partition_index,
-        leader_id: partition.leader.get(),
+        leader_id: call.broker.leader_for_clients(partition.leader).get(),
         leader_epoch: partition.leader_epoch.get(),
         replica_nodes: nodes(&partition.replicas),
         isr_nodes: nodes(&partition.isr),
         eligible_leader_replicas: Some(Vec::new()),
         last_known_elr: Some(Vec::new()),
-        offline_replicas: Vec::new(),
+        offline_replicas: offline(call, partition),
     }
 }
 
 pub(super) fn describe_cluster(call: &Call, request: DescribeClusterRequest) -> DescribeClusterResponse {
-    let image: Arc<Image> = call.broker.image();
     if call.version() >= 1 && request.endpoint_type != ENDPOINT_BROKERS {
         let (code, message) = if request.endpoint_type == ENDPOINT_CONTROLLERS {
             (ErrorCode::MismatchedEndpointType, "The request was sent to an endpoint of the wrong type.")
@@ -245,20 +256,29 @@ pub(super) fn describe_cluster(call: &Call, request: DescribeClusterRequest) -> 
             ..Default::default()
         };
     }
+    let image: Arc<Image> = call.broker.image();
+    let row = |node_id: NodeId, host: String, port: u16, rack, is_fenced| DescribeClusterBroker {
+        broker_id: node_id.get(),
+        host,
+        port: i32::from(port),
+        rack,
+        is_fenced,
+    };
+    let reachable = call.broker.brokers_for_clients();
+    // Asked for since version 2 (KIP-1073).
+    let fenced = image.brokers().values().filter(|broker| {
+        request.include_fenced_brokers && !reachable.iter().any(|(node_id, ..)| *node_id == broker.node_id)
+    });
+    let fenced: Vec<_> =
+        fenced.map(|broker| row(broker.node_id, broker.host.clone(), broker.port, broker.rack.clone(), true)).collect();
     DescribeClusterResponse {
         endpoint_type: ENDPOINT_BROKERS,
         cluster_id: image.cluster_id().to_string(),
         controller_id: call.broker.controller_id().get(),
-        brokers: image
-            .brokers()
-            .values()
-            .map(|broker| DescribeClusterBroker {
-                broker_id: broker.node_id.get(),
-                host: broker.host.clone(),
-                port: i32::from(broker.port),
-                rack: broker.rack.clone(),
-                is_fenced: false,
-            })
+        brokers: reachable
+            .into_iter()
+            .map(|(node_id, host, port, rack)| row(node_id, host, port, rack, false))
+            .chain(fenced)
             .collect(),
         cluster_authorized_operations: if request.include_cluster_authorized_operations {
             authorized_operations::CLUSTER

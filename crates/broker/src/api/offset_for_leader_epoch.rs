@@ -33,7 +33,11 @@ pub(super) fn handle(call: &Call, request: OffsetForLeaderEpochRequest) -> Offse
 
 fn end_of(call: &Call, topic: &str, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), ErrorCode> {
     let partition = call.broker.replicas.by_name(topic, asked.partition)?;
-    error_code::check_leader_epoch(asked.current_leader_epoch, partition.leader_epoch())?;
+    let standing = partition.standing();
+    error_code::check_leader_epoch(asked.current_leader_epoch, standing.leader_epoch)?;
+    if !standing.is_readable || call.broker.is_fenced() {
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
     let end = partition.reader().end_offset_for_epoch(LeaderEpoch::new(asked.leader_epoch));
     // An epoch that is not known here has no end.
     Ok(end.map_or((-1, -1), |(epoch, end)| (epoch.get(), end.get())))

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_log::Appended;
-use chronik_model::{Offset, Timestamp, TopicId};
+use chronik_model::{NodeId, Offset, Timestamp, TopicId};
 use chronik_record::{Attributes, ProducePolicy};
-use chronik_wire::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use chronik_wire::messages::produce_response::{
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
 use chronik_wire::messages::{ProduceRequest, ProduceResponse};
 use chronik_wire::produce::{Partition as ProducedPartition, ProduceRequestView, Topic};
 use chronik_wire::{DecodeError, ErrorCode};
@@ -193,10 +195,13 @@ fn respond(call: &Call, topics: Vec<Topic>, outcomes: Vec<Outcome>) -> Answer {
             },
             Err(failure) => {
                 call.broker.metrics.produce_failed(failure.code);
+                let moved = failure.code == ErrorCode::NotLeaderOrFollower && call.version() >= 10;
                 PartitionProduceResponse {
                     index: outcome.index,
                     error_code: failure.code.code(),
                     error_message: failure.message,
+                    // So that the producer need not look for it (KIP-951).
+                    current_leader: moved.then(|| leader_elsewhere(call)).flatten().unwrap_or_default(),
                     base_offset: -1,
                     log_append_time_ms: -1,
                     log_start_offset: failure.log_start.map_or(-1, Offset::get),
@@ -208,5 +213,24 @@ fn respond(call: &Call, topics: Vec<Topic>, outcomes: Vec<Outcome>) -> Answer {
             topic.partition_responses.push(response);
         }
     }
-    call.answer::<ProduceRequest>(&ProduceResponse { responses, ..Default::default() })
+    let moved =
+        responses.iter().flat_map(|topic| &topic.partition_responses).any(|row| row.current_leader.leader_id >= 0);
+    let node_endpoints = if moved { endpoints(call) } else { Vec::new() };
+    call.answer::<ProduceRequest>(&ProduceResponse { responses, node_endpoints, ..Default::default() })
+}
+
+/// The leader of everything, where it is another broker that can be reached.
+fn leader_elsewhere(call: &Call) -> Option<LeaderIdAndEpoch> {
+    let leader = call.broker.controller_id();
+    let elsewhere = leader != call.broker.this_node().node_id && leader != NodeId::NONE;
+    let leader_epoch = call.broker.image().leader_epoch().get();
+    elsewhere.then(|| LeaderIdAndEpoch { leader_id: leader.get(), leader_epoch })
+}
+
+fn endpoints(call: &Call) -> Vec<NodeEndpoint> {
+    let leader = call.broker.controller_id();
+    let brokers = call.broker.brokers_for_clients().into_iter().filter(|(node_id, ..)| *node_id == leader);
+    brokers
+        .map(|(node_id, host, port, rack)| NodeEndpoint { node_id: node_id.get(), host, port: i32::from(port), rack })
+        .collect()
 }

@@ -72,6 +72,9 @@ fn delete(call: &Call, topic: &str, index: i32, offset: i64) -> Result<Offset, E
         return Err(ErrorCode::InvalidTopicException);
     }
     let partition = call.broker.replicas.by_name(topic, index)?;
+    if !partition.standing().leads {
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
     let settings = partition.settings();
     if !settings.log.delete_on_retention {
         return Err(ErrorCode::PolicyViolation);

@@ -14,15 +14,19 @@ use chronik_log::dir::{DataDir, DirError};
 use chronik_log::fs::Fs;
 use chronik_log::{Checkpoint, Log, LogError, Recovered};
 use chronik_metadata::config::{BrokerSettings, StaticConfig};
-use chronik_metadata::{Delta, Image, ImageListener, Topic};
-use chronik_model::{TopicId, TopicPartition};
+use chronik_metadata::{Delta, Image, ImageListener, Role, Topic};
+use chronik_model::{NodeId, Offset, PartitionIndex, TopicId, TopicPartition, Uuid};
 use chronik_replication::Durability;
+use chronik_replication::isr::Assignment;
+use chronik_replication::message::TopicIdPartition;
 use chronik_wire::ErrorCode;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use super::flusher::{self, FlushQueue};
-use super::partition::Partition;
+use super::feed::Feed;
+use super::flusher;
+use super::isr::IsrQueue;
+use super::partition::{Beginning, Partition, Shared};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::settings::PartitionSettings;
@@ -41,8 +45,12 @@ pub struct ReplicaHost {
     static_config: Arc<StaticConfig>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    flush_queue: Arc<FlushQueue>,
+    shared: Arc<Shared>,
     registry: ArcSwap<Registry>,
+    /// The metadata that the partitions follow. Held while they are changed, so that they are changed by one at a time.
+    image: Mutex<Arc<Image>>,
+    /// Whether this node leads; told after the partitions have taken their part.
+    role: watch::Sender<Role>,
     settings: ArcSwap<BrokerSettings>,
     /// The lines on file. Held while others are cut and written, so that an older one never replaces a newer one.
     checkpoints: Mutex<Checkpoints>,
@@ -111,8 +119,8 @@ impl ReplicaHost {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Arc<Self>, JoinHandle<()>)> {
-        let flush_queue = Arc::new(FlushQueue::default());
-        let flusher = flusher::start(Arc::clone(&flush_queue), Arc::clone(&dir), Arc::clone(&metrics))?;
+        let shared = Arc::new(Shared::default());
+        let flusher = flusher::start(Arc::clone(&shared.flush_queue), Arc::clone(&dir), Arc::clone(&metrics))?;
         let settings = ArcSwap::from_pointee(BrokerSettings::resolve(&Image::default(), &static_config));
         let host = Self {
             fs,
@@ -120,8 +128,10 @@ impl ReplicaHost {
             static_config,
             clock,
             metrics,
-            flush_queue,
+            shared,
             registry: ArcSwap::default(),
+            image: Mutex::default(),
+            role: watch::Sender::new(Role::Leading),
             settings,
             checkpoints: Mutex::default(),
             unstaged: Mutex::default(),
@@ -130,11 +140,21 @@ impl ReplicaHost {
         Ok((Arc::new(host), flusher))
     }
 
-    /// Opens every partition of the image. What recovery read is synced before anything is served.
+    /// Opens every partition of the image, in the role that the node begins in. What recovery read is synced before anything
+    /// is served.
     ///
     /// # Errors
     /// The file system failed in a way that concerns all partitions.
-    pub fn open_all(&self, image: &Image, checkpoints: &Checkpoints, clean: bool) -> Result<Opened, OpenError> {
+    pub fn open_all(
+        &self,
+        image: &Arc<Image>,
+        role: &Role,
+        checkpoints: &Checkpoints,
+        clean: bool,
+    ) -> Result<Opened, OpenError> {
+        let mut current = self.image.lock();
+        *current = Arc::clone(image);
+        self.role.send_replace(role.clone());
         self.settings.store(Arc::new(BrokerSettings::resolve(image, &self.static_config)));
         self.checkpoints.lock().clone_from(checkpoints);
         self.stage_interrupted_deletions(image);
@@ -168,7 +188,7 @@ impl ReplicaHost {
                     opened.partitions += 1;
                     opened.scanned_bytes += recovered.scanned_bytes;
                     self.metrics.damaged_ranges.inc_by(i64::try_from(recovered.damage.len()).unwrap_or(i64::MAX));
-                    Some(self.lead(image, topic, index, log))
+                    self.begin(image, topic, index, log)
                 })
                 .collect();
             registry.insert(topic, partitions);
@@ -190,7 +210,7 @@ impl ReplicaHost {
             .zip(work)
             .filter_map(|(result, (topic, ..))| Some((result.as_mut()?, topic)))
             .filter(|((_, recovered), _)| recovered.needs_sync)
-            .filter(|(_, topic)| self.partition_settings(image, topic).durability == Durability::Fsync)
+            .filter(|(_, topic)| self.partition_settings(image, topic).replica.durability == Durability::Fsync)
             .map(|((log, _), _)| log)
             .collect();
         if unsynced.len() >= flusher::SYNC_ALL_MIN {
@@ -303,20 +323,81 @@ impl ReplicaHost {
         }
     }
 
-    fn lead(&self, image: &Image, topic: &Topic, index: i32, log: Log) -> Arc<Partition> {
-        let epoch = usize::try_from(index).ok().and_then(|at| topic.partitions.get(at)).map(|p| p.leader_epoch);
-        Partition::lead(
-            TopicPartition::new(Arc::clone(&topic.name), index),
-            epoch.unwrap_or_default(),
+    /// A partition on its log, in the part that this node has.
+    fn begin(&self, image: &Image, topic: &Topic, index: i32, log: Log) -> Option<Arc<Partition>> {
+        let assigned = usize::try_from(index).ok().and_then(|at| topic.partitions.get(at))?;
+        let beginning = if self.leads(assigned) {
+            Beginning::Lead(self.assignment(assigned))
+        } else {
+            Beginning::Follow(assigned.leader_epoch)
+        };
+        Some(Partition::begin(
+            TopicIdPartition::new(topic.id, PartitionIndex::new(index)),
             log,
+            beginning,
+            image.offset(),
             self.partition_settings(image, topic),
-            Arc::clone(&self.flush_queue),
-        )
+            Arc::clone(&self.shared),
+            self.clock.now(),
+        ))
+    }
+
+    /// Whether this node leads a partition. A journal that is being copied may say so of an earlier time.
+    fn leads(&self, assigned: &chronik_metadata::Partition) -> bool {
+        self.role.borrow().leads() && assigned.leader == self.dir.node_id()
+    }
+
+    fn assignment(&self, assigned: &chronik_metadata::Partition) -> Assignment {
+        Assignment {
+            node_id: self.dir.node_id(),
+            leader_epoch: assigned.leader_epoch,
+            partition_epoch: assigned.partition_epoch,
+            replicas: assigned.replicas.clone(),
+            isr: assigned.isr.clone(),
+        }
+    }
+
+    /// Gives a partition the part that the metadata now says this node has in it.
+    fn take_part(&self, partition: &Arc<Partition>, assigned: &chronik_metadata::Partition, known_since: Offset) {
+        if self.leads(assigned) {
+            partition.lead(self.assignment(assigned), known_since, self.clock.now());
+        } else if !self.role.borrow().leads() && assigned.leader != self.dir.node_id() {
+            partition.follow(assigned.leader_epoch, known_since);
+        }
     }
 
     fn partition_settings(&self, image: &Image, topic: &Topic) -> PartitionSettings {
-        let expiration = self.settings.load().producer_id_expiration;
-        PartitionSettings::resolve(image, topic, &self.static_config, expiration)
+        PartitionSettings::resolve(image, topic, &self.static_config, &self.settings.load())
+    }
+
+    /// Opens a partition anew whose log went offline, as after a full disk: what recovery finds is what there is. `None` where
+    /// it cannot be opened, or is not offline.
+    pub(crate) fn reopen(&self, id: TopicIdPartition) -> Option<Arc<Partition>> {
+        let image = self.image.lock();
+        let topic = image.topic_by_id(id.topic_id)?;
+        let known = self.find(id)?;
+        if !known.is_offline() {
+            return None;
+        }
+        // The other one is done with its files.
+        known.give_up();
+        let checkpoints = self.checkpoints.lock();
+        let _round = self.shared.flush_queue.round();
+        let (mut log, recovered) = self.open(&image, topic, id.partition.get(), &checkpoints, false)?;
+        if recovered.needs_sync
+            && let Err(error) = log.flush()
+        {
+            tracing::error!(partition = %known.name(), %error, "recovered log cannot be synced");
+        }
+        let partition = self.begin(&image, topic, id.partition.get(), log)?;
+        let mut registry = self.registry.load().copy();
+        let mut partitions = registry.remove(topic.id)?.partitions.clone();
+        *partitions.get_mut(usize::try_from(id.partition.get()).ok()?)? = Some(Arc::clone(&partition));
+        registry.insert(topic, partitions);
+        self.publish(registry);
+        tracing::info!(partition = %partition.name(), log_end = %partition.position().log_end, "partition opened again");
+        self.shared.feed.push(&partition);
+        Some(partition)
     }
 
     /// The partition, or the error that a client gets which names it by topic name.
@@ -333,6 +414,13 @@ impl ReplicaHost {
         topic.partition(index)
     }
 
+    /// The partition, whatever part this node has in it.
+    pub(crate) fn find(&self, id: TopicIdPartition) -> Option<Arc<Partition>> {
+        let registry = self.registry.load();
+        let index = usize::try_from(id.partition.get()).ok()?;
+        registry.by_id.get(&id.topic_id)?.partitions.get(index)?.clone()
+    }
+
     /// Every partition served, by topic name and index.
     pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
         let registry = self.registry.load();
@@ -342,6 +430,31 @@ impl ReplicaHost {
     /// The partitions of a topic by index, `None` for one that cannot be served; empty where there is no such topic.
     pub(crate) fn of_topic(&self, topic: &str) -> Vec<Option<Arc<Partition>>> {
         self.registry.load().by_name.get(topic).map_or_else(Vec::new, |topic| topic.partitions.clone())
+    }
+
+    /// Tells links which partitions have moved.
+    pub(crate) fn feed(&self) -> &Arc<Feed> {
+        &self.shared.feed
+    }
+
+    /// Proposed changes of ISRs.
+    pub(crate) fn isr_queue(&self) -> &Arc<IsrQueue> {
+        &self.shared.isr_queue
+    }
+
+    /// The role of this node, told after its partitions have taken their part.
+    pub(crate) fn role(&self) -> watch::Receiver<Role> {
+        self.role.subscribe()
+    }
+
+    /// The cluster.
+    pub(crate) fn cluster_id(&self) -> Uuid {
+        self.dir.cluster_id()
+    }
+
+    /// This node.
+    pub(crate) fn node_id(&self) -> NodeId {
+        self.dir.node_id()
     }
 
     /// The broker's settings as they are now.
@@ -362,7 +475,7 @@ impl ReplicaHost {
     pub(crate) fn write_checkpoint(&self) -> Result<(), DirError> {
         let mut on_file = self.checkpoints.lock();
         let covered = self.metrics.uncheckpointed_bytes();
-        self.flush_queue.round().flush(&self.all().into(), &self.dir);
+        self.shared.flush_queue.round().flush(&self.all().into(), &self.dir);
         self.replace_checkpoints(&mut on_file, |partition| {
             let checkpoint = partition.checkpoint();
             checkpoint.map_err(|error| tracing::debug!(partition = %partition.name(), %error, "checkpoint stays")).ok()
@@ -405,7 +518,7 @@ impl ReplicaHost {
         let mut on_file = self.checkpoints.lock();
         let mut failed = None;
         // Closing a log syncs it as well.
-        let mut round = self.flush_queue.round();
+        let mut round = self.shared.flush_queue.round();
         round.flush(&self.all().into(), &self.dir);
         let written = self.replace_checkpoints(&mut on_file, |partition| {
             let closed = partition.with_log(|log| log.close_cleanly());
@@ -418,7 +531,7 @@ impl ReplicaHost {
                 .ok()
         });
         drop(round);
-        self.flush_queue.stop();
+        self.shared.flush_queue.stop();
         written?;
         if let Some(error) = failed {
             return Err(error.into());
@@ -447,6 +560,19 @@ impl ReplicaHost {
         }
     }
 
+    /// Keeps the files of a topic that only this node had, and that nobody deleted.
+    fn keep_aside(&self, topic: &str, id: TopicId) {
+        match self.dir.keep_topic_aside(topic, id) {
+            Ok(Some(kept)) => {
+                tracing::warn!(topic, kept = %kept.display(), "the leader does not have this topic, its files are kept aside");
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(topic, %error, "files of a topic that the leader does not have cannot be set aside")
+            }
+        }
+    }
+
     fn create(&self, image: &Image, topic: &Topic, from: usize) -> Vec<Option<Arc<Partition>>> {
         if !self.claim(topic, true) {
             return topic.partitions.iter().skip(from).map(|_| None).collect();
@@ -459,6 +585,11 @@ impl ReplicaHost {
                 let path: PathBuf = self.dir.partition_dir(&name);
                 let config = self.partition_settings(image, topic).log;
                 if self.fs.exists(&path).unwrap_or(true) {
+                    if !self.role.borrow().leads() {
+                        // This node led once and grew the topic alone: its leader says what of it stays.
+                        let (log, _) = self.open(image, topic, index, &Checkpoints::new(), false)?;
+                        return self.begin(image, topic, index, log);
+                    }
                     tracing::error!(
                         partition = %name, path = %path.display(),
                         "files of something else are in the way, the partition is not served"
@@ -466,7 +597,7 @@ impl ReplicaHost {
                     return None;
                 }
                 match Log::create(Arc::clone(&self.fs), path, name.clone(), config, false) {
-                    Ok(log) => Some(self.lead(image, topic, index, log)),
+                    Ok(log) => self.begin(image, topic, index, log),
                     Err(error) => {
                         tracing::error!(partition = %name, %error, "log cannot be created, the partition is not served");
                         None
@@ -510,6 +641,8 @@ fn in_threads<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> R
 
 impl ImageListener for ReplicaHost {
     fn apply(&self, image: &Arc<Image>, delta: &Delta) {
+        let mut current = self.image.lock();
+        *current = Arc::clone(image);
         if delta.broker_configs_changed() {
             self.settings.store(Arc::new(BrokerSettings::resolve(image, &self.static_config)));
         }
@@ -519,7 +652,11 @@ impl ImageListener for ReplicaHost {
             if let Some(topic) = registry.remove(removed.id) {
                 // Before the name is free: whoever still holds a partition must not reach its successor's files.
                 topic.partitions.iter().flatten().for_each(|partition| partition.give_up());
-                self.stage_deletion(&topic.name, topic.id);
+                if image.deletions_pending().any(|pending| pending.id == removed.id) {
+                    self.stage_deletion(&topic.name, topic.id);
+                } else {
+                    self.keep_aside(&topic.name, topic.id);
+                }
             }
             self.removed.notify_one();
         }
@@ -534,10 +671,19 @@ impl ImageListener for ReplicaHost {
             registry.insert(topic, partitions);
             files_created = true;
         }
+        for topic in delta.topics_shrunk().filter_map(|id| image.topic_by_id(id)) {
+            let mut partitions = registry.remove(topic.id).map(|t| t.partitions.clone()).unwrap_or_default();
+            for gone in partitions.split_off(topic.partitions.len().min(partitions.len())).into_iter().flatten() {
+                tracing::warn!(partition = %gone.name(), "the leader does not have this partition, its files stay and are not served");
+                gone.close();
+            }
+            registry.insert(topic, partitions);
+        }
         if files_created && let Err(error) = self.dir.sync_all() {
             tracing::error!(%error, "directories of new partitions cannot be synced");
         }
-        let reconfigured: Vec<TopicId> = if delta.broker_configs_changed() {
+        // Who leads says what acknowledgements wait for.
+        let reconfigured: Vec<TopicId> = if delta.broker_configs_changed() || delta.leader_changed() {
             registry.by_id.keys().copied().collect()
         } else {
             delta.topics_reconfigured().collect()
@@ -547,7 +693,39 @@ impl ImageListener for ReplicaHost {
                 partition.reconfigure(self.partition_settings(image, topic));
             }
         }
+        for (topic, index) in delta.partitions_changed() {
+            let assigned = image.topic_by_id(topic).and_then(|topic| topic.partitions.get(index));
+            let partition = registry.by_id.get(&topic).and_then(|topic| topic.partitions.get(index)?.as_ref());
+            if let Some((assigned, partition)) = assigned.zip(partition) {
+                self.take_part(partition, assigned, image.offset());
+            }
+        }
+        let appeared = delta.topics_created().chain(delta.topics_grown());
+        let appeared: Vec<_> = appeared.filter_map(|id| registry.by_id.get(&id).map(Arc::clone)).collect();
         self.publish(registry);
+        // After they can be found.
+        appeared.iter().flat_map(|topic| topic.partitions.iter().flatten()).for_each(|p| self.shared.feed.push(p));
+    }
+
+    fn role_changed(&self, image: &Arc<Image>, role: &Role) {
+        let mut current = self.image.lock();
+        *current = Arc::clone(image);
+        self.role.send_if_modified(|known| {
+            *known = role.clone();
+            false
+        });
+        for topic in image.topics() {
+            let registry = self.registry.load();
+            let Some(replicas) = registry.by_id.get(&topic.id) else { continue };
+            for (partition, assigned) in replicas.partitions.iter().zip(&topic.partitions) {
+                match partition {
+                    Some(partition) if matches!(role, Role::Fenced { .. }) => partition.step_down(),
+                    Some(partition) => self.take_part(partition, assigned, image.offset()),
+                    None => {}
+                }
+            }
+        }
+        self.role.send_replace(role.clone());
     }
 }
 

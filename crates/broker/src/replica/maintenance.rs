@@ -68,12 +68,11 @@ fn retain(host: &ReplicaHost, clock: Clock, metrics: &Metrics) -> bool {
         if partition.is_closed() {
             continue;
         }
-        let outcome = partition.with_log(|log| {
-            log.expire_producers(now);
-            let outcome = log.apply_retention(now);
+        partition.with_log(|log| log.expire_producers(now));
+        let outcome = partition.apply_retention(now);
+        partition.with_log(|log| {
             bytes += log.size_bytes();
             offline += i64::from(log.offline().is_some());
-            outcome
         });
         match outcome {
             Ok(segments) => {
@@ -105,6 +104,8 @@ pub(crate) async fn delete_removed(
         for removed in pending {
             let (host, id) = (Arc::clone(&host), removed.id);
             match blocking("deletion", move || host.delete_files(id)).await {
+                // The leader's to record; here the files are gone.
+                Some(Ok(true)) if !controller.role().leads() => {}
                 Some(Ok(true)) => match controller.submit(Command::TopicDeleted { id }).await {
                     Ok(_) => tracing::info!(topic = %removed.name, %id, "files of the deleted topic are gone"),
                     Err(error) => {

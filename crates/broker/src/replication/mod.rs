@@ -1,5 +1,54 @@
 //! Links to other nodes: this node sends its log to followers, or receives a leader's.
+//!
+//! What is said on a link is decided in `chronik-replication`; here it gets sockets, files, the metadata and time.
 
+mod back_off;
+mod links;
+mod meeting;
+mod metrics;
+mod operator;
+mod peer;
+mod receiving;
+mod replicated_lines;
+mod sending;
 mod status;
+mod wire;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use chronik_net::Listener;
+
+pub use links::LinkSettings;
+pub(crate) use links::Links;
+pub use meeting::{Adopted, meet_first_leader};
+pub(crate) use metrics::Metrics;
+pub use operator::Promotion;
 pub use status::{LeaderStatus, LinkStatus, PartitionStatus, PromotedPartition, PromotionAnswer, ReplicationStatus};
+
+use crate::tasks::{self, Shutdown};
+
+/// How often gauges that nobody pushes are read.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Starts the links: one to each follower, and those that leaders open to `receiver`.
+pub(crate) fn start(links: &Arc<Links>, receiver: Option<Listener>, shutdown: &Shutdown) {
+    for address in &links.settings.followers {
+        let sending = sending::keep_sending(Arc::clone(links), address.as_str().into(), shutdown.clone());
+        tasks::spawn_essential("link to a follower", sending);
+    }
+    if let Some(listener) = receiver {
+        let receiving = receiving::keep_receiving(Arc::clone(links), listener, shutdown.clone());
+        tasks::spawn_essential("WAL receiver", receiving);
+    }
+    tasks::spawn_essential("replication gauges", keep_gauges(Arc::clone(links), shutdown.clone()));
+}
+
+async fn keep_gauges(links: Arc<Links>, mut shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(GAUGE_INTERVAL) => links.read_gauges(),
+            () = shutdown.raised() => return,
+        }
+    }
+}

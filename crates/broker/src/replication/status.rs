@@ -97,6 +97,8 @@ pub struct PartitionStatus {
     pub high_watermark: i64,
     /// Bytes that the follower lacks.
     pub lag_bytes: u64,
+    /// How long the follower has not had everything of it, in milliseconds; 0 where it has.
+    pub lag_ms: u64,
 }
 
 /// What came of a promotion, or would.

@@ -3,14 +3,18 @@
 //! Standard output carries data and nothing else; what is said to the person goes to standard error.
 
 pub(crate) mod consume;
+mod http;
 pub(crate) mod log;
 pub(crate) mod produce;
+pub(crate) mod promote;
+pub(crate) mod replication;
 pub(crate) mod serve;
+mod table;
 pub(crate) mod topic;
 
 use std::io::{self, Write as _};
 
-use chronik_client::{Client, ClientError};
+use chronik_client::{Client, ClientError, Options};
 use chronik_wire::ErrorCode;
 
 use crate::cli::Bootstrap;
@@ -63,17 +67,32 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) async fn open(flag: &Bootstrap, variables: &[(String, String)]) -> Result<Self, Problem> {
-        let address = bootstrap_address(flag, variables)?;
-        match Client::connect(&address).await {
+        Self::connect(bootstrap_address(flag, variables)?, Options::default()).await
+    }
+
+    /// Connects to the broker at `address`.
+    pub(crate) async fn connect(address: String, options: Options) -> Result<Self, Problem> {
+        match Client::connect_with(&address, options).await {
             Ok(client) => Ok(Self { client, address }),
             Err(error) => Err(explain(&error, &address)),
         }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// A client's error in words.
     pub(crate) fn explain(&self, error: &ClientError) -> Problem {
         explain(error, &self.address)
     }
+}
+
+/// Writes to standard output, for whoever reads it to see at once.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// Says something to the person. That nobody listens must not stop the work.

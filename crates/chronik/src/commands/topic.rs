@@ -1,12 +1,11 @@
 //! `chronik topic`: create, list, describe, delete.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 
 use chronik_client::{NewTopic, TopicInfo};
 use chronik_model::NodeId;
 
-use super::{Session, Stop, say};
+use super::{Session, Stop, print, say};
 use crate::cli::{Topic, TopicCreate};
 
 pub(crate) async fn run(command: Topic, variables: &[(String, String)]) -> Result<(), Stop> {
@@ -40,12 +39,6 @@ pub(crate) async fn run(command: Topic, variables: &[(String, String)]) -> Resul
         }
     }
     Ok(())
-}
-
-fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
 }
 
 /// One line for the topic and one, indented, for each partition; every line stands for itself under `grep`.

@@ -9,6 +9,7 @@ mod file;
 mod kafka;
 mod layer;
 mod names;
+mod replication;
 mod suggest;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub(crate) use self::address::{HostPort, is_wildcard, parse_host_port};
 use self::environment::Environment;
 use self::layer::{Given, Layer, Origin};
 pub(crate) use self::names::BOOTSTRAP_VARIABLE;
+pub(crate) use self::replication::Replication;
 use crate::logging;
 use crate::problem::Problem;
 
@@ -35,8 +37,10 @@ pub(crate) struct NodeConfig {
     pub(crate) advertise: Advertise,
     /// Where metrics and health are served.
     pub(crate) http: Http,
-    /// The number of this node in its cluster.
-    pub(crate) node_id: NodeId,
+    /// The number of this node in its cluster, where it was given one.
+    pub(crate) node_id: Option<NodeId>,
+    /// Whom it sends its log to, and whose it receives.
+    pub(crate) replication: Replication,
     /// Which log lines are written, as in `info` or `warn,chronik_broker=debug`.
     pub(crate) log: String,
     /// The broker's settings by Kafka's or Chronik's key; only those given, all valid.
@@ -98,6 +102,9 @@ pub(crate) struct Flags {
     pub(crate) advertise: Option<String>,
     pub(crate) http: Option<String>,
     pub(crate) node_id: Option<String>,
+    pub(crate) replicate_to: Option<String>,
+    pub(crate) wal_receiver: Option<String>,
+    pub(crate) replication_mode: Option<String>,
     pub(crate) config: Option<PathBuf>,
     /// `KEY=VALUE` each.
     pub(crate) set: Vec<String>,
@@ -121,7 +128,7 @@ pub(crate) fn load(
     for layer in [file, environment, flag_layer(flags)?] {
         merge(&mut settings, layer)?;
     }
-    let mut config = resolve(settings)?;
+    let mut config = resolve(settings, read_file)?;
     config.ignored_variables = ignored;
     Ok(config)
 }
@@ -143,6 +150,9 @@ fn flag_layer(flags: &Flags) -> Result<Layer, Problem> {
         (names::ADVERTISE, "--advertise", &flags.advertise),
         (names::HTTP, "--http", &flags.http),
         (names::NODE_ID, "--node-id", &flags.node_id),
+        (names::FOLLOWERS, "--replicate-to", &flags.replicate_to),
+        (names::WAL_RECEIVER, "--wal-receiver", &flags.wal_receiver),
+        (names::REPLICATION_MODE, "--replication-mode", &flags.replication_mode),
     ];
     for (key, flag, value) in values {
         if let Some(value) = value {
@@ -202,7 +212,10 @@ fn described(key: &str, origin: &Origin) -> String {
     }
 }
 
-fn resolve(mut settings: BTreeMap<String, Given>) -> Result<NodeConfig, Problem> {
+fn resolve(
+    mut settings: BTreeMap<String, Given>,
+    read_file: impl Fn(&Path) -> io::Result<String>,
+) -> Result<NodeConfig, Problem> {
     let data_dir = match settings.remove(names::DATA_DIR) {
         Some(given) if given.value.is_empty() => {
             let what = described(names::DATA_DIR, &given.origin);
@@ -215,9 +228,10 @@ fn resolve(mut settings: BTreeMap<String, Given>) -> Result<NodeConfig, Problem>
     let advertise = advertise(&mut settings, &listen)?;
     let http = http(&mut settings)?;
     let node_id = match settings.remove(names::NODE_ID) {
-        Some(given) => node_id(&given)?,
-        None => NodeId::new(1),
+        Some(given) => Some(node_id(&given)?),
+        None => None,
     };
+    let replication = Replication::resolve(&mut settings, read_file)?;
     let log = match settings.remove(names::LOG) {
         Some(given) => {
             logging::check(&given.value, &described(names::LOG, &given.origin))?;
@@ -230,7 +244,8 @@ fn resolve(mut settings: BTreeMap<String, Given>) -> Result<NodeConfig, Problem>
         kafka::check(&key, &given)?;
         broker.insert(key, given.value);
     }
-    Ok(NodeConfig { data_dir, listen, advertise, http, node_id, log, broker, ignored_variables: Vec::new() })
+    let ignored_variables = Vec::new();
+    Ok(NodeConfig { data_dir, listen, advertise, http, node_id, replication, log, broker, ignored_variables })
 }
 
 fn listen(settings: &mut BTreeMap<String, Given>) -> Result<HostPort, Problem> {

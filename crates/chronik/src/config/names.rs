@@ -13,6 +13,13 @@ pub(crate) const ADVERTISED_PORT: &str = "chronik.advertised.port";
 pub(crate) const HTTP: &str = "chronik.http";
 pub(crate) const NODE_ID: &str = "node.id";
 pub(crate) const LOG: &str = "chronik.log";
+pub(crate) const FOLLOWERS: &str = "chronik.replication.followers";
+pub(crate) const WAL_RECEIVER: &str = "chronik.wal.receiver.addr";
+pub(crate) const REPLICATION_MODE: &str = "chronik.replication.mode";
+pub(crate) const SECRET: &str = "chronik.replication.secret";
+pub(crate) const SECRET_FILE: &str = "chronik.replication.secret.file";
+pub(crate) const HEARTBEAT: &str = "replication.heartbeat.interval.ms";
+pub(crate) const READY_LAG: &str = "chronik.replication.ready.lag.max.ms";
 
 /// The variable that names the configuration file.
 pub(crate) const CONFIG_VARIABLE: &str = "CHRONIK_CONFIG";
@@ -31,6 +38,13 @@ pub(crate) const NODE_KEYS: &[(&str, Option<&str>)] = &[
     (HTTP, Some("--http")),
     (NODE_ID, Some("--node-id")),
     (LOG, None),
+    (FOLLOWERS, Some("--replicate-to")),
+    (WAL_RECEIVER, Some("--wal-receiver")),
+    (REPLICATION_MODE, Some("--replication-mode")),
+    (SECRET, None),
+    (SECRET_FILE, None),
+    (HEARTBEAT, None),
+    (READY_LAG, None),
 ];
 
 /// Variables with Chronik's prefix that are no settings of a node.
@@ -79,6 +93,13 @@ mod tests {
                 "CHRONIK_HTTP",
                 "CHRONIK_NODE_ID",
                 "CHRONIK_LOG",
+                "CHRONIK_REPLICATION_FOLLOWERS",
+                "CHRONIK_WAL_RECEIVER_ADDR",
+                "CHRONIK_REPLICATION_MODE",
+                "CHRONIK_REPLICATION_SECRET",
+                "CHRONIK_REPLICATION_SECRET_FILE",
+                "CHRONIK_REPLICATION_HEARTBEAT_INTERVAL_MS",
+                "CHRONIK_REPLICATION_READY_LAG_MAX_MS",
             ]
         );
         assert_eq!(variable("log.retention.ms"), "CHRONIK_LOG_RETENTION_MS");

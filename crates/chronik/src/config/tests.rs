@@ -1,5 +1,7 @@
 //! Which setting wins, and what every mistake is answered with.
 
+use std::time::Duration;
+
 use super::*;
 
 /// A configuration's inputs in short: flags and `--set` as on the command line, variables, the file's text.
@@ -43,7 +45,8 @@ fn nothing_given_is_a_node_on_loopback() {
         listen: HostPort::new("127.0.0.1", 9092),
         advertise: Advertise { host: "127.0.0.1".to_owned(), port: None },
         http: Http::Default(HostPort::new("127.0.0.1", 6092)),
-        node_id: NodeId::new(1),
+        node_id: None,
+        replication: Replication { heartbeat: Duration::from_secs(10), ..Replication::default() },
         log: "info".to_owned(),
         broker: BTreeMap::new(),
         ignored_variables: Vec::new(),
@@ -81,14 +84,15 @@ fn every_setting_of_the_node_can_stand_in_every_place() {
         http: Some("off".to_owned()),
         node_id: Some("7".to_owned()),
         set: vec!["chronik.log=debug".to_owned()],
-        config: None,
+        ..Flags::default()
     };
     let expected = NodeConfig {
         data_dir: PathBuf::from("/d"),
         listen: HostPort::new("::1", 1),
         advertise: Advertise { host: "h".to_owned(), port: Some(2) },
         http: Http::Off,
-        node_id: NodeId::new(7),
+        node_id: Some(NodeId::new(7)),
+        replication: Replication { heartbeat: Duration::from_secs(10), ..Replication::default() },
         log: "debug".to_owned(),
         broker: BTreeMap::new(),
         ignored_variables: Vec::new(),
@@ -155,7 +159,7 @@ fn the_configuration_file_can_be_named_by_the_environment() {
         assert_eq!(path, Path::new("/etc/chronik.toml"));
         Ok("node.id = 9".to_owned())
     });
-    assert_eq!(config.unwrap().node_id, NodeId::new(9));
+    assert_eq!(config.unwrap().node_id, Some(NodeId::new(9)));
 }
 
 #[test]

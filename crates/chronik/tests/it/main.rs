@@ -5,3 +5,4 @@
 mod client_commands;
 mod process;
 mod refusals;
+mod replication;

@@ -1,6 +1,7 @@
 //! Running the command: a broker of one's own on a free port, and commands that talk to it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,20 +18,35 @@ pub(crate) fn chronik(args: &[&str]) -> Command {
 pub(crate) struct Broker {
     process: Child,
     pub(crate) address: String,
-    _folder: TempDir,
+    pub(crate) http: String,
+    folder: TempDir,
 }
 
 impl Broker {
     pub(crate) fn start() -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::start_in(TempDir::new().unwrap(), "off")
+    }
+
+    /// A broker on what lies in `folder`, if anything does, with its HTTP address.
+    pub(crate) fn start_in(folder: TempDir, http: &str) -> Self {
         let data = folder.path().join("data");
-        let args = ["serve", "--listen", "127.0.0.1:0", "--http", "off", "--data-dir", data.to_str().unwrap()];
+        let args = ["serve", "--listen", "127.0.0.1:0", "--http", http, "--data-dir", data.to_str().unwrap()];
         let mut process = chronik(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let fields = line.strip_prefix("chronik ready: ").unwrap_or_else(|| panic!("no ready line but {line:?}"));
-        let address = fields.split(' ').find_map(|field| field.strip_prefix("kafka=")).unwrap().to_owned();
-        Self { process, address, _folder: folder }
+        let field = |name: &str| fields.split(' ').find_map(|field| field.strip_prefix(name)).unwrap().to_owned();
+        Self { process, address: field("kafka="), http: field("http="), folder }
+    }
+
+    /// Stops it and starts two brokers on what it has.
+    pub(crate) fn doubled(mut self) -> [Self; 2] {
+        self.stop();
+        let (first, second) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        for copy in [&first, &second] {
+            copy_folder(self.folder.path(), copy.path());
+        }
+        [Self::start_in(first, "off"), Self::start_in(second, "off")]
     }
 
     /// A client command against this broker.
@@ -62,11 +78,30 @@ impl Broker {
     }
 }
 
-impl Drop for Broker {
-    fn drop(&mut self) {
+impl Broker {
+    fn stop(&mut self) {
         if let Some(pid) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);
         }
         let _ = self.process.wait();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let copy = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&copy).unwrap();
+            copy_folder(&entry.path(), &copy);
+        } else {
+            std::fs::copy(entry.path(), &copy).unwrap();
+        }
     }
 }

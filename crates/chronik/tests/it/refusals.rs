@@ -14,6 +14,7 @@ fn help_and_version_are_answers_and_mistakes_are_failures() {
         (&["serve", "--set", "num.partition=3"], 1, "", "did you mean num.partitions?"),
         (&["serve", "--config", "/does/not/exist.toml"], 1, "", "/does/not/exist.toml"),
         (&["serve", "--listen", "0.0.0.0:9092"], 1, "", "--advertise"),
+        (&["promote", "--http", "http://a:1"], 1, "", "--http is \"http://a:1\", which names a protocol"),
         (&["topic", "list", "--bootstrap", "nowhere"], 1, "", "--bootstrap is \"nowhere\""),
     ] {
         let output = chronik(args).output().unwrap();

@@ -4,4 +4,5 @@
 
 mod fake;
 mod operations;
+mod replicas;
 mod versions;

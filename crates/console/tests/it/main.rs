@@ -1,12 +1,15 @@
 //! The console over a real loopback socket.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod admin;
+
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chronik_console::{Console, LIMITS_DEFAULT, Limits, Readiness, State};
+use chronik_console::{Console, LIMITS_DEFAULT, Limits, Promotion, Readiness, Reply, State};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Running {
     address: SocketAddr,
     ready: Arc<AtomicBool>,
+    /// What was asked for, in order.
+    promotions: Arc<Mutex<Vec<Promotion>>>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<std::io::Result<()>>,
 }
@@ -37,10 +42,21 @@ async fn start(limits: Limits) -> Running {
     let console = Console::bind("127.0.0.1:0".parse().unwrap(), limits).await.unwrap();
     let address = console.local_addr();
     let (stop, stopped) = oneshot::channel();
-    let served = tokio::spawn(console.serve(State { readiness, metrics: Arc::new(registry) }, async {
+    let promotions: Arc<Mutex<Vec<Promotion>>> = Arc::default();
+    let asked_for = Arc::clone(&promotions);
+    let state = State {
+        readiness,
+        metrics: Arc::new(registry),
+        replication: Arc::new(|| Reply::ok(br#"{"role":"leader"}"#.to_vec())),
+        promote: Arc::new(move |promotion| {
+            asked_for.lock().unwrap().push(promotion);
+            Box::pin(async { Reply { status: 409, body: br#"{"promoted":false}"#.to_vec() } })
+        }),
+    };
+    let served = tokio::spawn(console.serve(state, async {
         let _ = stopped.await;
     }));
-    Running { address, ready, stop, served }
+    Running { address, ready, promotions, stop, served }
 }
 
 async fn exchange(address: SocketAddr, request: &str) -> String {

@@ -99,7 +99,7 @@ impl GroupShard {
     /// OffsetFetch. The reply waits for the group's last append, so that no answer is ever taken back.
     pub fn fetch_offsets(&self, request: OffsetFetchRequest, token: ReplyToken, effects: &mut Vec<Effect>) {
         let mut after = None;
-        let response = match self.refusal() {
+        let response = match self.read_refusal() {
             Some(error) => OffsetFetchResponse::refused(error, request.group_id),
             None => {
                 let group = self.groups.get(request.group_id.as_str());
@@ -130,7 +130,7 @@ impl GroupShard {
     /// # Errors
     /// The shard does not serve; the broker gives the error for each of the groups.
     pub fn describe<S: AsRef<str>>(&self, group_ids: &[S]) -> Result<Vec<DescribedGroup>, GroupError> {
-        if let Some(error) = self.refusal() {
+        if let Some(error) = self.read_refusal() {
             return Err(error);
         }
         let describe = |group_id: &S| match self.groups.get(group_id.as_ref()) {
@@ -154,7 +154,7 @@ impl GroupShard {
     /// The shard does not serve. The broker answers COORDINATOR_LOAD_IN_PROGRESS for all if one shard loads, and leaves
     /// out shards that are not coordinated here.
     pub fn list<S: AsRef<str>>(&self, states: &[S], types: &[S]) -> Result<Vec<ListedGroup>, GroupError> {
-        if let Some(error) = self.refusal() {
+        if let Some(error) = self.read_refusal() {
             return Err(error);
         }
         if !types.is_empty() && !types.iter().any(|wanted| wanted.as_ref().trim().eq_ignore_ascii_case(TYPE_CLASSIC)) {

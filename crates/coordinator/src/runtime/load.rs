@@ -32,7 +32,7 @@ pub enum ReplayError {
         #[source]
         error: CodecError,
     },
-    /// The shard is not loading.
+    /// The shard neither loads nor follows.
     #[error("the shard is not loading")]
     NotLoading,
 }
@@ -43,7 +43,7 @@ impl GroupShard {
     /// # Errors
     /// The record is malformed, or the shard is already loaded.
     pub fn replay(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<Replayed, ReplayError> {
-        if self.phase != Phase::Loading {
+        if !matches!(self.phase, Phase::Loading | Phase::Following) {
             return Err(ReplayError::NotLoading);
         }
         match Key::decode(key).map_err(ReplayError::Key)? {
@@ -67,6 +67,13 @@ impl GroupShard {
             Key::Other(record_type) => return Ok(Replayed::Skipped(record_type)),
         }
         Ok(Replayed::Applied)
+    }
+
+    /// The partition is led elsewhere, and what was replayed of its copy here may be told: groups and offsets are read, every
+    /// other request is refused, and the replay goes on.
+    pub fn follow(&mut self) {
+        assert_eq!(self.phase, Phase::Loading, "a shard follows from its loading on");
+        self.phase = Phase::Following;
     }
 
     /// The log is replayed to its end: requests are served from here on, and sessions begin.

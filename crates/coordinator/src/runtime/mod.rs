@@ -181,6 +181,8 @@ pub(crate) struct Counters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Loading,
+    /// The partition is led elsewhere, and its copy here is read.
+    Following,
     Active,
     /// Ended with the error every request gets.
     Closed(GroupError),
@@ -426,9 +428,15 @@ impl GroupShard {
         }
     }
 
+    /// Why nothing is told of the groups.
+    fn read_refusal(&self) -> Option<GroupError> {
+        if self.phase == Phase::Following { None } else { self.refusal() }
+    }
+
     fn refusal(&self) -> Option<GroupError> {
         match self.phase {
             Phase::Loading => Some(GroupError::CoordinatorLoadInProgress),
+            Phase::Following => Some(GroupError::NotCoordinator),
             Phase::Active => None,
             Phase::Closed(error) => Some(error),
         }

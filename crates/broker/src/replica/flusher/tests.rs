@@ -4,11 +4,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chronik_log::{Log, LogConfig};
-use chronik_model::{LeaderEpoch, NodeId, Timestamp, TopicPartition, Uuid};
+use chronik_metadata::config::BrokerSettings;
+use chronik_model::{LeaderEpoch, NodeId, Offset, Timestamp, TopicPartition, Uuid};
 use chronik_record::{BatchBuilder, Compression, TimestampType};
+use chronik_replication::isr::Assignment;
+use chronik_replication::message::TopicIdPartition;
 
 use super::*;
 use crate::hooked_fs::{Hooks, hooked};
+use crate::replica::partition::{Beginning, Shared};
 use crate::settings::PartitionSettings;
 
 /// Notices two syncs of files at the same time.
@@ -43,13 +47,17 @@ fn two_threads_never_sync_at_the_same_time() {
     let log = Log::create(fs, dir.partition_dir(&name), name.clone(), LogConfig::default(), true).unwrap();
     let fixed = chronik_metadata::config::StaticConfig::new(NodeId::new(1), std::collections::BTreeMap::new()).unwrap();
     let topic = chronik_metadata::Topic { id: Default::default(), name: "t".into(), partitions: Vec::new() };
-    let settings = PartitionSettings::resolve(
-        &chronik_metadata::Image::default(),
-        &topic,
-        &fixed,
-        std::time::Duration::from_secs(1),
+    let image = chronik_metadata::Image::default();
+    let settings = PartitionSettings::resolve(&image, &topic, &fixed, &BrokerSettings::resolve(&image, &fixed));
+    let partition = Partition::begin(
+        TopicIdPartition::default(),
+        log,
+        Beginning::Lead(Assignment::alone(NodeId::new(1), LeaderEpoch::ZERO)),
+        Offset::ZERO,
+        settings,
+        Arc::new(Shared { flush_queue: Arc::clone(&queue), ..Shared::default() }),
+        chronik_model::Instant::ORIGIN,
     );
-    let partition = Partition::lead(name, LeaderEpoch::ZERO, log, settings, Arc::clone(&queue));
     let now = Timestamp::from_millis(1000);
     let mut builder = BatchBuilder::new(Compression::None, TimestampType::Create, now);
     builder.append(now, None, Some(b"value"), &[]);

@@ -64,7 +64,7 @@ impl Broker {
         let (host, flusher) = ReplicaHost::start(shared, Arc::new(dir), fixed, Clock::new(), metrics).unwrap();
         let checkpoints = host.dir.read_checkpoint().unwrap();
         let clean = host.dir.take_clean_stop().unwrap();
-        host.open_all(image, &checkpoints, clean).unwrap();
+        host.open_all(image, &Role::Leading, &checkpoints, clean).unwrap();
         Self { host, flusher: Some(flusher), image: Arc::clone(image) }
     }
 
@@ -117,7 +117,7 @@ impl Broker {
 
     /// Ends as a killed process does: nothing more is written.
     fn kill(mut self) {
-        self.host.flush_queue.stop();
+        self.host.shared.flush_queue.stop();
         self.flusher.take().unwrap().join().unwrap();
     }
 
@@ -292,7 +292,7 @@ fn a_flush_that_can_open_nothing_acknowledges_by_a_sync_of_the_file_system() {
     broker.commit(&[created(1, "t", 1)]);
     broker.produce("t", 1, "A");
     let partition = broker.partition("t");
-    let round = broker.host.flush_queue.round();
+    let round = broker.host.shared.flush_queue.round();
     partition.with_log(|log| {
         let config = chronik_log::LogConfig { segment_bytes: 100, ..log.config().clone() };
         log.reconfigure(config);
