@@ -11,6 +11,7 @@ mod connection;
 mod coordinator_host;
 mod error_code;
 mod fetch_session;
+mod forward;
 #[cfg(test)]
 mod hooked_fs;
 mod look_ups;

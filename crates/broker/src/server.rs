@@ -21,6 +21,7 @@ use crate::connection;
 use crate::coordinator_host::{CoordinatorHost, OFFSETS_TOPIC};
 use crate::error_code;
 use crate::fetch_session::FetchSessions;
+use crate::forward;
 use crate::look_ups::LookUps;
 use crate::metrics::Metrics;
 use crate::producer_ids::ProducerIds;
@@ -90,6 +91,7 @@ pub struct RunningBroker {
     broker: Arc<Broker>,
     signal: ShutdownSignal,
     accepting: tokio::task::JoinHandle<()>,
+    links: Vec<tokio::task::JoinHandle<()>>,
     ready: Arc<AtomicBool>,
 }
 
@@ -139,7 +141,7 @@ pub fn start(parts: Parts) -> RunningBroker {
         shutdown.clone(),
     );
     tasks::spawn_essential("time of in-sync replicas", isr_time);
-    replication::start(&links, parts.receiver, &shutdown);
+    let links = replication::start(&links, parts.receiver, &shutdown);
     tasks::spawn_essential("group timers", Arc::clone(&broker.groups).keep_time(shutdown.clone()));
     let (replicas, metrics) = (Arc::clone(&broker.replicas), Arc::clone(&broker.metrics));
     tasks::spawn_essential("maintenance", replica::keep(replicas, broker.clock, metrics, shutdown.clone()));
@@ -147,7 +149,7 @@ pub fn start(parts: Parts) -> RunningBroker {
         replica::delete_removed(Arc::clone(&broker.replicas), Arc::clone(&broker.controller), shutdown.clone());
     tasks::spawn_essential("deletion of topics", deletion);
     let accepting = tokio::spawn(accept(Arc::clone(&broker), parts.listener, shutdown));
-    RunningBroker { broker, signal, accepting, ready: Arc::new(AtomicBool::new(true)) }
+    RunningBroker { broker, signal, accepting, links, ready: Arc::new(AtomicBool::new(true)) }
 }
 
 /// Bytes that requests in flight may hold: as set, else room for a few of the largest.
@@ -238,6 +240,15 @@ impl RunningBroker {
         self.signal.raise();
         if let Err(error) = self.accepting.await {
             tracing::error!(%error, "the listener's task failed");
+        }
+        let ended = async {
+            for link in self.links {
+                // Whoever watches it has said what went wrong.
+                let _ = link.await;
+            }
+        };
+        if tokio::time::timeout(DRAIN_MAX, ended).await.is_err() {
+            tracing::warn!("links to other nodes still stood when the broker stopped");
         }
     }
 }
@@ -331,7 +342,15 @@ impl Broker {
     }
 
     /// Creates topics for a client that asked for their metadata, and tells what was wrong with those that could not.
-    pub(crate) async fn create_automatically(&self, names: Vec<String>) -> BTreeMap<String, ErrorCode> {
+    pub(crate) async fn create_automatically(
+        &self,
+        names: Vec<String>,
+        client_id: &str,
+    ) -> BTreeMap<String, ErrorCode> {
+        if !self.leads() && client_id != forward::FORWARDED {
+            forward::create_automatically(self, &names).await;
+            return names.into_iter().map(|name| (name, ErrorCode::LeaderNotAvailable)).collect();
+        }
         let topics = names
             .iter()
             .map(|name| match name.as_str() {

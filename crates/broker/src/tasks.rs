@@ -56,6 +56,21 @@ pub(crate) fn spawn_essential(name: &'static str, future: impl Future<Output = (
     });
 }
 
+/// Starts a task that ends with the shutdown and is waited for then. Its panic is a defect that is said loudly.
+pub(crate) fn spawn_awaited(
+    name: &'static str,
+    future: impl Future<Output = ()> + Send + 'static,
+) -> tokio::task::JoinHandle<()> {
+    let task = tokio::spawn(future);
+    tokio::spawn(async move {
+        if let Err(error) = task.await
+            && error.is_panic()
+        {
+            tracing::error!(task = name, %error, "a task that the broker needs has panicked");
+        }
+    })
+}
+
 /// Does work that may take long without holding up what else the thread has to do. On a runtime of one thread there is no
 /// other thread to do it, and it is done as it is.
 pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> T {

@@ -166,6 +166,7 @@ fn link_settings(config: &NodeConfig, advertised: &HostPort, rack: Option<String
     LinkSettings {
         followers: config.replication.followers.iter().map(ToString::to_string).collect(),
         secret: config.replication.secret.as_ref().map(|secret| Secret::new(secret.0.as_bytes())),
+        tls: config.replication.tls.clone(),
         heartbeat: config.replication.heartbeat,
         advertised: advertised.to_string().into(),
         rack,
@@ -183,9 +184,11 @@ fn announce_links(config: &NodeConfig, receiver: Option<&Listener>) {
     if let (Some(receiver), Some(asked)) = (receiver, &config.replication.receiver) {
         let port = receiver.local_addr().map_or(asked.port, |address| address.port());
         info!("WAL receiver listening on {}", HostPort::new(asked.host.clone(), port));
-        if config.replication.secret.is_none() {
+        let checks_peers = config.replication.tls.own.is_some() && config.replication.tls.authorities.is_some();
+        if config.replication.secret.is_none() && !checks_peers {
             warn!(
-                "the WAL receiver has no secret: whoever reaches its port can lead this node, see CHRONIK_REPLICATION_SECRET"
+                "the WAL receiver asks for no secret and no certificate: whoever reaches its port can lead this node, see \
+                 CHRONIK_REPLICATION_SECRET"
             );
         }
     }

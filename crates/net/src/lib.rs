@@ -12,10 +12,14 @@ mod dial;
 mod frame_reader;
 mod listener;
 mod part_writer;
+mod stream;
+mod tls;
 
 pub use budget::{MemoryBudget, MemoryPermit};
 pub use dial::dial;
 pub use frame_reader::{Frame, FrameLimits, FrameReader, ReadFrameError};
 pub use listener::{Accepted, ConnectionLimits, ConnectionPermit, Listener, SocketOptions};
 pub use part_writer::{FileSlice, Part, SendFile, WriteError, write_parts};
+pub use stream::{Stream, StreamReader, StreamWriter};
+pub use tls::{TlsError, TlsFiles};
 pub use tokio::net::TcpStream;

@@ -65,6 +65,27 @@ impl FileSlice {
         self.file.descriptor().ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "file without a descriptor"))
     }
 
+    /// Fills `buffer` from `skip` bytes behind the slice's beginning on, off the threads that serve connections.
+    pub(crate) async fn read_at(&self, skip: usize, mut buffer: Vec<u8>) -> Result<Vec<u8>, WriteError> {
+        let position = self.position.saturating_add(skip as u64);
+        let slice = self.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let file = slice.descriptor()?;
+            let mut done = 0;
+            while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+                match rustix::io::pread(file, rest, position.saturating_add(done as u64)) {
+                    Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+                    Ok(count) => done += count,
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(buffer)
+        });
+        let read = read.await.map_err(io::Error::other).and_then(|read| read);
+        read.map_err(|error| self.failed(position, error))
+    }
+
     fn failed(&self, position: u64, source: io::Error) -> WriteError {
         WriteError::File { file: self.file.name(), position, source }
     }

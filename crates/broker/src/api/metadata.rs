@@ -81,7 +81,7 @@ async fn asked(call: &Arc<Call>, request: &MetadataRequest) -> Vec<MetadataRespo
     let created = if missing.is_empty() || !may_create || !call.broker.settings().auto_create_topics {
         Default::default()
     } else {
-        call.broker.create_automatically(missing).await
+        call.broker.create_automatically(missing, call.client_id()).await
     };
     let image = call.broker.image();
     topics

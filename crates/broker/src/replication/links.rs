@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chronik_metadata::{KnownLeader, ReplicatedController, Role};
 use chronik_model::{Generation, Instant, NodeId, Uuid};
+use chronik_net::{Stream, TcpStream, TlsError, TlsFiles, dial};
 use chronik_replication::link::{Secret, Time, Timing};
 use chronik_replication::message::{Fenced, NONCE_BYTES};
 use parking_lot::Mutex;
@@ -22,7 +23,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// After so long without a frame an end closes.
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
 /// For so long after the end of its link a leader counts as one that can be reached: it may be dialling already.
-const REACH_GRACE: Duration = Duration::from_secs(1);
+const REACH_GRACE: Duration = Duration::from_millis(200);
 
 /// How a node replicates.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct LinkSettings {
     pub followers: Vec<String>,
     /// The shared secret.
     pub secret: Option<Secret>,
+    /// Certificates; links are encrypted where there are any.
+    pub tls: TlsFiles,
     /// `replication.heartbeat.interval.ms`.
     pub heartbeat: Duration,
     /// Where clients reach this node, `host:port`.
@@ -40,6 +43,27 @@ pub struct LinkSettings {
 }
 
 impl LinkSettings {
+    /// Connects to a receiver.
+    pub(super) async fn dial(&self, address: &str) -> Result<Stream, TlsError> {
+        let stream = dial(address).await?;
+        if self.tls.is_empty() {
+            return Ok(Stream::Plain(stream));
+        }
+        let (host, _) = split_host_and_port(address).unwrap_or((address, 0));
+        Ok(Stream::Tls(Box::new(self.tls.connect(host, stream).await?)))
+    }
+
+    /// Takes a connection that somebody made.
+    pub(super) async fn accept(&self, stream: TcpStream) -> Result<Stream, TlsError> {
+        if self.tls.is_empty() {
+            return Ok(Stream::Plain(stream));
+        }
+        match tokio::time::timeout(HANDSHAKE, self.tls.accept(stream)).await {
+            Ok(accepted) => Ok(Stream::Tls(Box::new(accepted?))),
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        }
+    }
+
     pub(super) fn timing(&self) -> Timing {
         Timing { handshake: HANDSHAKE, heartbeat: self.heartbeat, silence: SILENCE }
     }
@@ -211,7 +235,7 @@ impl Links {
 }
 
 /// `host:port`, with brackets around an IPv6 address; empty where the host is not known.
-pub(super) fn host_and_port(host: &str, port: u16) -> String {
+pub(crate) fn host_and_port(host: &str, port: u16) -> String {
     match host {
         "" => String::new(),
         host if host.contains(':') => format!("[{host}]:{port}"),

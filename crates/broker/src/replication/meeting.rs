@@ -67,6 +67,10 @@ async fn shake_hands(
     settings: &LinkSettings,
     clock: Clock,
 ) -> Option<Adopted> {
+    let accepted = settings.accept(stream).await;
+    let stream = accepted
+        .inspect_err(|error| tracing::warn!(%error, "a connection to the WAL receiver is not encrypted as it must be"))
+        .ok()?;
     let nonce = nonce().inspect_err(|_| tracing::error!("the system gives no random numbers")).ok()?;
     let mut core = Receiver::new(Config {
         cluster_id: None,

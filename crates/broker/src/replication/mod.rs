@@ -18,9 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_net::Listener;
+use tokio::task::JoinHandle;
 
 pub use links::LinkSettings;
-pub(crate) use links::Links;
+pub(crate) use links::{Links, host_and_port};
 pub use meeting::{Adopted, meet_first_leader};
 pub(crate) use metrics::Metrics;
 pub use operator::Promotion;
@@ -29,19 +30,21 @@ pub use status::{LeaderStatus, LinkStatus, PartitionStatus, PromotedPartition, P
 use crate::tasks::{self, Shutdown};
 
 /// How often gauges that nobody pushes are read.
-const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
+const GAUGE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Starts the links: one to each follower, and those that leaders open to `receiver`.
-pub(crate) fn start(links: &Arc<Links>, receiver: Option<Listener>, shutdown: &Shutdown) {
+/// Starts the links: one to each follower, and those that leaders open to `receiver`. They end with the shutdown.
+pub(crate) fn start(links: &Arc<Links>, receiver: Option<Listener>, shutdown: &Shutdown) -> Vec<JoinHandle<()>> {
+    let mut tasks = Vec::new();
     for address in &links.settings.followers {
         let sending = sending::keep_sending(Arc::clone(links), address.as_str().into(), shutdown.clone());
-        tasks::spawn_essential("link to a follower", sending);
+        tasks.push(tasks::spawn_awaited("link to a follower", sending));
     }
     if let Some(listener) = receiver {
         let receiving = receiving::keep_receiving(Arc::clone(links), listener, shutdown.clone());
-        tasks::spawn_essential("WAL receiver", receiving);
+        tasks.push(tasks::spawn_awaited("WAL receiver", receiving));
     }
     tasks::spawn_essential("replication gauges", keep_gauges(Arc::clone(links), shutdown.clone()));
+    tasks
 }
 
 async fn keep_gauges(links: Arc<Links>, mut shutdown: Shutdown) {

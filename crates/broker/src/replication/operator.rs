@@ -8,7 +8,7 @@ use chronik_metadata::{ReplicationMode, Role};
 use chronik_model::{NodeId, Offset};
 
 use super::links::{Links, host_and_port};
-use super::peer::Peer;
+use super::peer::{Lag, Peer};
 use super::status::{LeaderStatus, LinkStatus, PartitionStatus, PromotedPartition, PromotionAnswer, ReplicationStatus};
 
 /// How a promotion is asked for.
@@ -66,8 +66,14 @@ impl Links {
     fn link_status(&self, peer: &Peer, is_receiver: bool) -> LinkStatus {
         let mut status = peer.status();
         let follower = status.node_id.map(NodeId::new);
+        if !is_receiver {
+            // Also of a follower that is away, and is told of nothing.
+            for partition in self.replicas.all() {
+                peer.end_moved(partition.id(), partition.bounds().1.end);
+            }
+        }
         let mut lag_ms = None;
-        for (id, end, log_end, lag) in peer.lags() {
+        for (id, Lag { end, sent, log_end, .. }, lag) in peer.lags() {
             let Some(partition) = self.replicas.find(id) else { continue };
             let position = partition.position();
             let reader = partition.reader();
@@ -93,7 +99,7 @@ impl Links {
                 attached,
                 in_sync,
                 end: end.get(),
-                sent: log_end.get(),
+                sent: sent.max(log_end).get(),
                 log_end: log_end.get(),
                 durable_end: durable_end.get(),
                 high_watermark: reader.bounds().high_watermark.get(),
@@ -101,8 +107,21 @@ impl Links {
                 lag_ms: millis(lag),
             });
         }
+        if !is_receiver {
+            let met: std::collections::HashSet<_> = peer.lags().into_iter().map(|(id, ..)| id).collect();
+            for partition in self.replicas.all().iter().filter(|partition| !met.contains(&partition.id())) {
+                let bounds = partition.reader().bounds();
+                let records = unsigned(partition.bounds().1.end.get().saturating_sub(bounds.log_start.get()));
+                if records > 0 {
+                    status.lag_records += records;
+                    status.lag_bytes += partition.reader().bytes_available(bounds.log_start, ReadBound::LogEnd);
+                    lag_ms = None;
+                }
+            }
+        }
         status.partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         status.lag_ms = lag_ms;
+        status.catch_up_bytes = peer.lacks(status.lag_bytes);
         if status.lag_records > 0 && status.state == "streaming" {
             status.state = "catching up".to_owned();
             if status.bytes_per_second > 0 && status.lag_bytes > 0 {
@@ -165,7 +184,7 @@ impl Links {
     fn compare_with_leader(&self, answer: &mut PromotionAnswer) {
         let peer: Option<Arc<Peer>> = self.current_leader();
         let ends: std::collections::HashMap<_, Offset> =
-            peer.iter().flat_map(|peer| peer.lags()).map(|(id, end, ..)| (id, end)).collect();
+            peer.iter().flat_map(|peer| peer.lags()).map(|(id, lag, _)| (id, lag.end)).collect();
         answer.partitions = self
             .replicas
             .all()

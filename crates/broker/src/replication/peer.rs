@@ -53,6 +53,8 @@ struct Known {
     batch_bytes: u64,
     rate: Rate,
     lags: HashMap<TopicIdPartition, Lag>,
+    /// The most bytes that were lacking since nothing was.
+    lacked_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,11 +65,13 @@ struct Rate {
 
 /// How far a follower is behind with one partition.
 #[derive(Clone, Copy, Debug)]
-struct Lag {
+pub(super) struct Lag {
     /// The end of what there is, exclusive.
-    end: Offset,
+    pub(super) end: Offset,
+    /// The end of what was sent, exclusive.
+    pub(super) sent: Offset,
     /// The follower's log end, exclusive.
-    log_end: Offset,
+    pub(super) log_end: Offset,
     /// When the follower last had everything that there was at that time.
     caught_up: Instant,
     /// A moment, and the end of what there was then.
@@ -138,7 +142,8 @@ impl Peer {
     pub(super) fn partition(&self, id: TopicIdPartition, end: Offset, log_end: Offset) {
         let now = self.clock.now();
         let mut known = self.known.lock();
-        let lag = known.lags.entry(id).or_insert(Lag { end, log_end, caught_up: now, mark: (now, end) });
+        let lag = known.lags.entry(id).or_insert(Lag { end, sent: log_end, log_end, caught_up: now, mark: (now, end) });
+        lag.sent = log_end;
         lag.moved(end, log_end, now);
     }
 
@@ -147,6 +152,15 @@ impl Peer {
         let now = self.clock.now();
         if let Some(lag) = self.known.lock().lags.get_mut(&id) {
             lag.moved(end, lag.log_end, now);
+        }
+    }
+
+    /// Batches up to `end` were sent.
+    pub(super) fn sent(&self, id: TopicIdPartition, end: Offset, bytes: usize) {
+        let mut known = self.known.lock();
+        known.batch_bytes += bytes as u64;
+        if let Some(lag) = known.lags.get_mut(&id) {
+            lag.sent = end;
         }
     }
 
@@ -162,11 +176,18 @@ impl Peer {
         self.known.lock().lags.remove(id);
     }
 
-    /// How far each partition is behind: end, follower's log end, time.
-    pub(super) fn lags(&self) -> Vec<(TopicIdPartition, Offset, Offset, Duration)> {
+    /// How far each partition is behind, and for how long.
+    pub(super) fn lags(&self) -> Vec<(TopicIdPartition, Lag, Duration)> {
         let now = self.clock.now();
         let known = self.known.lock();
-        known.lags.iter().map(|(id, lag)| (*id, lag.end, lag.log_end, lag.since(now))).collect()
+        known.lags.iter().map(|(id, lag)| (*id, *lag, lag.since(now))).collect()
+    }
+
+    /// So many bytes are lacking now; gives the most that were since nothing was.
+    pub(super) fn lacks(&self, bytes: u64) -> Option<u64> {
+        let mut known = self.known.lock();
+        known.lacked_bytes = if bytes == 0 { 0 } else { known.lacked_bytes.max(bytes) };
+        (bytes > 0).then_some(known.lacked_bytes)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -258,7 +279,7 @@ mod tests {
     #[test]
     fn lag_is_the_age_of_what_the_follower_had_last() {
         let o = Offset::new;
-        let mut lag = Lag { end: o(10), log_end: o(10), caught_up: at(0), mark: (at(0), o(10)) };
+        let mut lag = Lag { end: o(10), sent: o(10), log_end: o(10), caught_up: at(0), mark: (at(0), o(10)) };
         assert_eq!(lag.since(at(1000)), Duration::ZERO);
         // Under steady load it never has everything, and is never far behind.
         for step in 1..=50_u64 {

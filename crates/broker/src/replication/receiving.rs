@@ -79,6 +79,15 @@ async fn serve(
     mut shutdown: Shutdown,
 ) {
     tracing::info!("WAL receiver: Accepted connection from {address}");
+    let stream = match links.settings.accept(stream).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!(peer = %address, %error, "a connection to the WAL receiver is not encrypted as it must be");
+            links.metrics.rejected(Reason::NotAuthenticated);
+            tracing::info!("WAL receiver connection from {address} closed");
+            return;
+        }
+    };
     let Ok(nonce) = nonce() else {
         tracing::error!("the system gives no random numbers, no link is accepted");
         return;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chronik_metadata::{Command, JournalReadError, Outcome};
 use chronik_model::{LeaderEpoch, NodeId, Offset};
-use chronik_net::{TcpStream, dial};
+use chronik_net::{Stream, TlsError};
 use chronik_replication::Position;
 use chronik_replication::frame::{self, Limits};
 use chronik_replication::link::sender::{self, Config, Effect, Input, Sender};
@@ -54,10 +54,11 @@ pub(super) async fn keep_sending(links: Arc<Links>, address: Arc<str>, mut shutd
         tracing::info!("Attempting to connect to follower: {address}");
         peer.entered(State::Connecting);
         let dialled = tokio::select! {
-            dialled = timeout(DIAL_MAX, dial(&address)) => dialled,
+            dialled = timeout(DIAL_MAX, links.settings.dial(&address)) => dialled,
             () = shutdown.raised() => return,
         };
-        match dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+        let timed_out = |_| Err(TlsError::Handshake(std::io::ErrorKind::TimedOut.into()));
+        match dialled.unwrap_or_else(timed_out) {
             Ok(stream) => {
                 peer.entered(State::Handshake);
                 if run(&links, &peer, term, stream, &mut shutdown).await {
@@ -95,7 +96,7 @@ struct Link<'a> {
 }
 
 /// Runs a connection to its end; true where the handshake was completed.
-async fn run(links: &Arc<Links>, peer: &Peer, term: Term, stream: TcpStream, shutdown: &mut Shutdown) -> bool {
+async fn run(links: &Arc<Links>, peer: &Peer, term: Term, stream: Stream, shutdown: &mut Shutdown) -> bool {
     let Ok(nonce) = nonce() else {
         tracing::error!("the system gives no random numbers, no link is opened");
         return false;
@@ -268,7 +269,7 @@ impl Link<'_> {
                 match part {
                     Some(Ok(part)) => {
                         self.links.metrics.frames_sent.inc();
-                        self.peer.batches(bytes);
+                        self.peer.sent(head.id, head.end, bytes);
                         self.wire.send_append(frame::encode_append(&head, bytes), part);
                     }
                     Some(Err(error)) => {

@@ -50,11 +50,12 @@ pub struct LinkStatus {
     pub state_ms: u64,
     /// Why the last connection ended or could not be made.
     pub last_error: Option<String>,
-    /// Records that the follower lacks, of all partitions.
+    /// Records that the follower lacks, of all partitions: all there are, of one that was not met since this node's start.
     pub lag_records: u64,
     /// Bytes that the follower lacks, of all partitions.
     pub lag_bytes: u64,
-    /// How long the follower has not had everything, in milliseconds; 0 where it has. `null` where that is not known.
+    /// How long the follower has not had everything, in milliseconds; 0 where it has. `null` where that is not known, as of
+    /// one that was not met since this node's start.
     pub lag_ms: Option<u64>,
     /// Time since the peer last said anything, in milliseconds.
     pub last_heard_ms: Option<u64>,
@@ -68,6 +69,8 @@ pub struct LinkStatus {
     pub received_bytes: u64,
     /// Bytes of record batches in the last second or so.
     pub bytes_per_second: u64,
+    /// The most that the follower lacked since it last had everything, in bytes; `null` where it has.
+    pub catch_up_bytes: Option<u64>,
     /// When the follower has everything at this pace, in milliseconds; `null` where it has, or nothing moves.
     pub caught_up_in_ms: Option<u64>,
     /// Each partition, by topic and number.

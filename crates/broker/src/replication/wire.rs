@@ -4,11 +4,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chronik_net::{Part, TcpStream, WriteError, write_parts};
+use chronik_net::{Part, Stream, StreamReader, StreamWriter, WriteError};
 use chronik_replication::frame::{self, Decoder, Limits};
 use chronik_replication::message::Frame;
 
@@ -21,11 +20,14 @@ const BEHIND_BYTES: usize = 256 * 1024;
 /// How long a last word may take to be written.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
-type Writing = Pin<Box<dyn Future<Output = Result<(), WriteError>> + Send>>;
+/// Gives the half back that writes.
+type Writing = Pin<Box<dyn Future<Output = Result<StreamWriter, WriteError>> + Send>>;
 
 /// One end of a connection.
 pub(super) struct Wire {
-    stream: Arc<TcpStream>,
+    reader: StreamReader,
+    /// There while nothing is being written.
+    writer: Option<StreamWriter>,
     decoder: Decoder,
     out: Vec<Part>,
     /// Bytes in memory among `out`.
@@ -47,9 +49,11 @@ pub(super) enum Turn {
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
+        let (reader, writer) = stream.split();
         Self {
-            stream: Arc::new(stream),
+            reader,
+            writer: Some(writer),
             decoder: Decoder::new(Limits::HANDSHAKE),
             out: Vec::new(),
             out_bytes: 0,
@@ -107,30 +111,28 @@ impl Wire {
 
     /// Reads or writes, whatever can be done first. May be cancelled.
     pub(super) async fn turn(&mut self) -> Result<Turn, WriteError> {
-        if self.writing.is_none() && !self.out.is_empty() {
+        if !self.out.is_empty()
+            && let Some(mut writer) = self.writer.take()
+        {
             let mut parts = std::mem::take(&mut self.out);
             self.out_bytes = 0;
-            let stream = Arc::clone(&self.stream);
-            self.writing = Some(Box::pin(async move { write_parts(&stream, &mut parts, STALL_MAX).await }));
+            self.writing = Some(Box::pin(async move {
+                writer.write_parts(&mut parts, STALL_MAX).await?;
+                Ok(writer)
+            }));
         }
-        loop {
-            let (stream, writing) = (&self.stream, &mut self.writing);
-            tokio::select! {
-                written = written(writing) => {
-                    self.writing = None;
-                    return written.map(|()| Turn::Written);
-                }
-                readable = stream.readable() => {
-                    readable.map_err(WriteError::Peer)?;
-                    match self.stream.try_read_buf(self.decoder.room(READ_BYTES)) {
-                        Ok(0) => return Ok(Turn::Ended),
-                        Ok(count) => {
-                            self.received_bytes += count as u64;
-                            return Ok(Turn::Received);
-                        }
-                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                        Err(error) => return Err(WriteError::Peer(error)),
-                    }
+        let (reader, writing) = (&mut self.reader, &mut self.writing);
+        tokio::select! {
+            written = written(writing) => {
+                self.writing = None;
+                self.writer = Some(written?);
+                Ok(Turn::Written)
+            }
+            read = reader.read(self.decoder.room(READ_BYTES)) => match read.map_err(WriteError::Peer)? {
+                0 => Ok(Turn::Ended),
+                count => {
+                    self.received_bytes += count as u64;
+                    Ok(Turn::Received)
                 }
             }
         }
@@ -153,7 +155,7 @@ impl Wire {
     }
 }
 
-async fn written(writing: &mut Option<Writing>) -> Result<(), WriteError> {
+async fn written(writing: &mut Option<Writing>) -> Result<StreamWriter, WriteError> {
     match writing {
         Some(writing) => writing.await,
         None => std::future::pending().await,

@@ -18,6 +18,9 @@ pub(crate) const WAL_RECEIVER: &str = "chronik.wal.receiver.addr";
 pub(crate) const REPLICATION_MODE: &str = "chronik.replication.mode";
 pub(crate) const SECRET: &str = "chronik.replication.secret";
 pub(crate) const SECRET_FILE: &str = "chronik.replication.secret.file";
+pub(crate) const TLS_CERT: &str = "chronik.replication.tls.cert";
+pub(crate) const TLS_KEY: &str = "chronik.replication.tls.key";
+pub(crate) const TLS_CA: &str = "chronik.replication.tls.ca";
 pub(crate) const HEARTBEAT: &str = "replication.heartbeat.interval.ms";
 pub(crate) const READY_LAG: &str = "chronik.replication.ready.lag.max.ms";
 
@@ -43,6 +46,9 @@ pub(crate) const NODE_KEYS: &[(&str, Option<&str>)] = &[
     (REPLICATION_MODE, Some("--replication-mode")),
     (SECRET, None),
     (SECRET_FILE, None),
+    (TLS_CERT, None),
+    (TLS_KEY, None),
+    (TLS_CA, None),
     (HEARTBEAT, None),
     (READY_LAG, None),
 ];
@@ -98,6 +104,9 @@ mod tests {
                 "CHRONIK_REPLICATION_MODE",
                 "CHRONIK_REPLICATION_SECRET",
                 "CHRONIK_REPLICATION_SECRET_FILE",
+                "CHRONIK_REPLICATION_TLS_CERT",
+                "CHRONIK_REPLICATION_TLS_KEY",
+                "CHRONIK_REPLICATION_TLS_CA",
                 "CHRONIK_REPLICATION_HEARTBEAT_INTERVAL_MS",
                 "CHRONIK_REPLICATION_READY_LAG_MAX_MS",
             ]

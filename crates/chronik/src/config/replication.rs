@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chronik_metadata::ReplicationMode;
+use chronik_net::{TlsError, TlsFiles};
 
 use super::address::{HostPort, parse_host_port};
 use super::layer::Given;
@@ -30,6 +31,8 @@ pub(crate) struct Replication {
     pub(crate) mode: ReplicationMode,
     /// What both ends of a link must know.
     pub(crate) secret: Option<Secret>,
+    /// Certificates of the links.
+    pub(crate) tls: TlsFiles,
     /// Time between two heartbeats.
     pub(crate) heartbeat: Duration,
     /// A follower further behind is not ready.
@@ -89,8 +92,44 @@ impl Replication {
             None => None,
         };
         let secret = secret(settings.remove(names::SECRET), settings.remove(names::SECRET_FILE), read_file)?;
-        Ok(Self { followers, receiver, mode, secret, heartbeat, ready_lag_max })
+        let tls = tls(settings)?;
+        let check = |checked: Result<(), TlsError>| {
+            checked.map_err(|error| {
+                Problem::new(
+                    format!("links cannot be encrypted: {error}"),
+                    "CHRONIK_REPLICATION_TLS_CERT and _KEY are what this node shows, _CA is what it checks others with; a node \
+                     that receives needs the first two, one that sends the last",
+                )
+            })
+        };
+        if !tls.is_empty() && receiver.is_some() {
+            check(tls.check_server())?;
+        }
+        if !tls.is_empty() && !followers.is_empty() {
+            check(tls.check_client())?;
+        }
+        Ok(Self { followers, receiver, mode, secret, tls, heartbeat, ready_lag_max })
     }
+}
+
+fn tls(settings: &mut BTreeMap<String, Given>) -> Result<TlsFiles, Problem> {
+    let mut path = |key: &str| settings.remove(key).map(|given| PathBuf::from(given.value));
+    let (certificate, key, authorities) = (path(names::TLS_CERT), path(names::TLS_KEY), path(names::TLS_CA));
+    let own = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (certificate, _) => {
+            let (there, missing) = match certificate {
+                Some(_) => ("CERT", "KEY"),
+                None => ("KEY", "CERT"),
+            };
+            return Err(Problem::new(
+                format!("CHRONIK_REPLICATION_TLS_{there} is given without CHRONIK_REPLICATION_TLS_{missing}"),
+                "a certificate and its private key go together",
+            ));
+        }
+    };
+    Ok(TlsFiles { own, authorities })
 }
 
 fn followers(text: &str, what: &str) -> Result<Vec<HostPort>, Problem> {
@@ -211,6 +250,7 @@ mod tests {
             (names::READY_LAG, "0", "\"0\""),
             (names::SECRET, "", "is empty"),
             (names::SECRET_FILE, "nowhere", "nowhere"),
+            (names::TLS_CERT, "c.pem", "without CHRONIK_REPLICATION_TLS_KEY"),
         ] {
             let problem = resolved(&[(key, value)]).unwrap_err();
             assert!(problem.contains(words), "{key}={value}: {problem}");

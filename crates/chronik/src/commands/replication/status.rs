@@ -135,7 +135,11 @@ fn progress(link: &LinkStatus) -> String {
         Some(ms) => format!("done in about {}", time(ms)),
         None => "nothing moves at the moment".to_owned(),
     };
-    format!("{} and {} to go at {rate}/s, {estimate}", counted(link.lag_records, "record"), bytes(link.lag_bytes))
+    let done = link.catch_up_bytes.filter(|all| *all > 0).map_or_else(String::new, |all| {
+        format!("{} % done, ", all.saturating_sub(link.lag_bytes).saturating_mul(100) / all)
+    });
+    let (records, lag) = (counted(link.lag_records, "record"), bytes(link.lag_bytes));
+    format!("{done}{records} and {lag} to go at {rate}/s, {estimate}")
 }
 
 fn round_trip(us: u64) -> String {
@@ -240,6 +244,7 @@ mod tests {
             last_heard_ms: Some(0),
             reconnects: 4,
             bytes_per_second: 512 << 20,
+            catch_up_bytes: Some(10 << 30),
             caught_up_in_ms: Some(5_000),
             ..LinkStatus::default()
         };
@@ -257,7 +262,7 @@ mod tests {
             localhost:15432     2  streaming    2 h 5 min            0        0 B       0 s   4.2 s ago      310 us           0    1.1 MiB/s
             10.0.0.9:15432      3  catching up     900 ms      5000000    2.5 GiB         -     0 s ago           -           4  512.0 MiB/s
             gone:1              -  waiting            0 s            0        0 B         -           -           -           0        0 B/s
-            10.0.0.9:15432: 5000000 records and 2.5 GiB to go at 512.0 MiB/s, done in about 5.0 s
+            10.0.0.9:15432: 75 % done, 5000000 records and 2.5 GiB to go at 512.0 MiB/s, done in about 5.0 s
             10.0.0.9:15432: last error: connection reset�[2J
             gone:1: last error: connection refused
         "#]]

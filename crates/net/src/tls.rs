@@ -1,0 +1,146 @@
+//! TLS between nodes (1.3 only), with certificates from PEM files.
+//!
+//! The files are read for every connection, so that new ones are used without a restart.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+/// Where certificates are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// This node's certificate with its private key: both are shown to peers.
+    pub own: Option<(PathBuf, PathBuf)>,
+    /// The certificates that peers' certificates must come from.
+    pub authorities: Option<PathBuf>,
+}
+
+/// TLS cannot be used with these files.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read, or holds something else.
+    #[error("{file}: {reason}", file = file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A certificate that is needed is not given.
+    #[error("no {what} is given")]
+    Missing {
+        /// Which.
+        what: &'static str,
+    },
+    /// The files do not fit together.
+    #[error("{0}")]
+    Config(String),
+    /// The handshake failed.
+    #[error(transparent)]
+    Handshake(#[from] io::Error),
+}
+
+fn bad(file: &Path, reason: impl ToString) -> TlsError {
+    TlsError::File { file: file.to_owned(), reason: reason.to_string() }
+}
+
+impl TlsFiles {
+    /// Whether anything is given.
+    pub fn is_empty(&self) -> bool {
+        self.own.is_none() && self.authorities.is_none()
+    }
+
+    fn chain(&self) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, TlsError> {
+        let Some((certificate, key)) = &self.own else { return Ok(None) };
+        let chain = certificates(certificate)?;
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| bad(key, error))?;
+        Ok(Some((chain, key)))
+    }
+
+    fn roots(&self) -> Result<Option<RootCertStore>, TlsError> {
+        let Some(file) = &self.authorities else { return Ok(None) };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(file)? {
+            roots.add(certificate).map_err(|error| bad(file, error))?;
+        }
+        Ok(Some(roots))
+    }
+
+    /// What an accepting end uses: its own certificate; with authorities it asks the peer for one of theirs.
+    fn server(&self) -> Result<ServerConfig, TlsError> {
+        let (chain, key) = self.chain()?.ok_or(TlsError::Missing { what: "certificate of this node" })?;
+        let builder = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13]);
+        let builder = match self.roots()? {
+            Some(roots) => {
+                let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
+                builder.with_client_cert_verifier(verifier.map_err(|error| TlsError::Config(error.to_string()))?)
+            }
+            None => builder.with_no_client_auth(),
+        };
+        builder.with_single_cert(chain, key).map_err(|error| TlsError::Config(error.to_string()))
+    }
+
+    /// What a dialling end uses: authorities to check the peer with, and its own certificate where it has one.
+    fn client(&self) -> Result<ClientConfig, TlsError> {
+        let roots = self.roots()?.ok_or(TlsError::Missing { what: "certificate authority to check peers with" })?;
+        let builder = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13]);
+        let builder = builder.with_root_certificates(roots);
+        match self.chain()? {
+            Some((chain, key)) => {
+                builder.with_client_auth_cert(chain, key).map_err(|error| TlsError::Config(error.to_string()))
+            }
+            None => Ok(builder.with_no_client_auth()),
+        }
+    }
+
+    /// Whether an accepting end can use the files as they are now.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check_server(&self) -> Result<(), TlsError> {
+        self.server().map(drop)
+    }
+
+    /// Whether a dialling end can use the files as they are now.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check_client(&self) -> Result<(), TlsError> {
+        self.client().map(drop)
+    }
+
+    /// The accepting end's handshake.
+    ///
+    /// # Errors
+    /// The files cannot be used, or the peer does not prove who it is.
+    pub async fn accept(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
+        let acceptor = TlsAcceptor::from(Arc::new(self.server()?));
+        Ok(TlsStream::Server(acceptor.accept(stream).await?))
+    }
+
+    /// The dialling end's handshake with `host`, whose name or address must be in the peer's certificate.
+    ///
+    /// # Errors
+    /// The files cannot be used, or the peer does not prove who it is.
+    pub async fn connect(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| TlsError::Config(error.to_string()))?;
+        let connector = TlsConnector::from(Arc::new(self.client()?));
+        Ok(TlsStream::Client(connector.connect(name, stream).await?))
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = CertificateDer::pem_file_iter(file).map_err(|error| bad(file, error))?;
+    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| bad(file, error))?;
+    if found.is_empty() { Err(bad(file, "it holds no certificate")) } else { Ok(found) }
+}
+
+#[cfg(test)]
+mod tests;
