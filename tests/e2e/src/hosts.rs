@@ -21,6 +21,8 @@ pub struct Host {
     pub(crate) namespace: String,
     /// Its address.
     pub address: String,
+    /// The address of this process on its network.
+    pub(crate) here: String,
     /// Its end of the cable on the bridge; none where it hangs on a switch.
     pub(crate) plug: Option<String>,
 }
@@ -58,6 +60,11 @@ impl Host {
     /// From now on nothing from `other` arrives here. What is sent there does.
     pub fn drop_from(&self, other: &Host) {
         self.filter(&["-A", "INPUT", "-s", &other.address, "-j", "DROP"]);
+    }
+
+    /// From now on nothing from this process arrives here, its clients included.
+    pub fn drop_from_here(&self) {
+        self.filter(&["-A", "INPUT", "-s", &self.here, "-j", "DROP"]);
     }
 
     /// From now on this part of the packets from `other` is lost.
@@ -177,7 +184,7 @@ impl Network {
             let (namespace, plug) = (names.name(&format!("n{number}")), names.name(&format!("v{number}")));
             ip(&["netns", "add", &namespace]);
             let address = names.address(number);
-            network.hosts.push(Host { namespace, address, plug: Some(plug.clone()) });
+            network.hosts.push(Host { namespace, address, here: names.address(HERE), plug: Some(plug.clone()) });
             let Host { namespace, address, .. } = &network.hosts[number - 1];
             ip(&["link", "add", &plug, "type", "veth", "peer", "name", "eth0", "netns", namespace]);
             ip(&["link", "set", &plug, "master", &bridge, "up"]);

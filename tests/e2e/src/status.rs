@@ -137,7 +137,7 @@ impl Promotion {
 
 /// Promotes a follower over HTTP.
 pub fn promote(follower: &Broker) -> Promotion {
-    let (status, body) = http::post(follower.http(), "/api/v1/promote", "{}");
+    let (status, body) = http::post(follower.http(), "/api/v1/promote");
     assert_eq!(status, 200, "{body}");
     let promotion = Promotion::parse(&body);
     assert!(promotion.promoted(), "{promotion:?}");

@@ -87,7 +87,8 @@ impl Switch {
         for number in 1..=count {
             let (namespace, device) = (names.name(&format!("n{number}")), names.name(&format!("t{number}")));
             ip(&["netns", "add", &namespace]);
-            switch.hosts.push(Host { namespace, address: names.address(number), plug: None });
+            let (address, here) = (names.address(number), names.address(HERE));
+            switch.hosts.push(Host { namespace, address, here, plug: None });
             let Host { namespace, address, .. } = &switch.hosts[number - 1];
             devices.push(tun(&device));
             addresses.push(octets(address));

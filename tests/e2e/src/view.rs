@@ -120,12 +120,15 @@ pub fn metadata(address: &str, topic: Option<&str>) -> MetadataResponse {
         .ask(12, &MetadataRequest { topics, allow_auto_topic_creation: false, ..Default::default() })
 }
 
-/// Metadata of a partition, as this very node tells it.
-pub fn partition(address: &str, topic: &str, partition: i32) -> MetadataResponsePartition {
+/// Metadata of a partition, as this very node tells it; `None` where it knows none.
+pub fn try_partition(address: &str, topic: &str, partition: i32) -> Option<MetadataResponsePartition> {
     let told = metadata(address, Some(topic));
-    let topics = told.topics.first().expect("a topic");
-    let found = topics.partitions.iter().find(|found| found.partition_index == partition);
-    found.unwrap_or_else(|| panic!("no {topic}-{partition} at {address}: {topics:?}")).clone()
+    told.topics.into_iter().flat_map(|topic| topic.partitions).find(|found| found.partition_index == partition)
+}
+
+/// Like [`try_partition`], of a partition that must be there.
+pub fn partition(address: &str, topic: &str, partition: i32) -> MetadataResponsePartition {
+    try_partition(address, topic, partition).unwrap_or_else(|| panic!("no {topic}-{partition} at {address}"))
 }
 
 /// Watches what a node tells consumers of a topic: log start and high watermark of a partition never go back, over restarts too.
@@ -155,7 +158,8 @@ impl Watch {
                             let before = highest.entry((partition, timestamp)).or_insert(told);
                             if told < *before {
                                 let what = if timestamp == EARLIEST { "log start" } else { "high watermark" };
-                                let step = format!("{what} of {topic}-{partition} from {before} to {told}");
+                                let step =
+                                    format!("{what} of {topic}-{partition} at {address} from {before} to {told}");
                                 steps_back.lock().expect("nobody panics with it").push(step);
                             }
                             *before = told;

@@ -125,7 +125,8 @@ fn is_fenced(broker: &Broker, new: &str, new_id: i32) {
     let leader = status.field("leader");
     assert_eq!((leader["node_id"].as_i64(), leader["address"].as_str()), (Some(new_id.into()), Some(new)), "{leader}");
     let log = broker.log_text();
-    let says = log.lines().any(|line| line.contains(new) && (line.contains("fenced") || line.contains("replaced")));
+    let says =
+        log.lines().any(|line| line.contains(new) && [" ERROR ", " WARN "].iter().any(|level| line.contains(level)));
     assert!(says, "the log does not say who replaced it:\n{log}");
 }
 
@@ -184,6 +185,7 @@ fn async_promotion_states_what_is_lost_and_the_old_leader_keeps_it_aside() {
 
     // The old leader comes back as a leader: it is fenced, and changes nothing.
     relay.pass();
+    relay.release();
     old.start();
     let new_id = Status::of(&new).node_id();
     wait::until_true("the old leader to know", BOUND, || Status::of(&old).role() == "fenced");

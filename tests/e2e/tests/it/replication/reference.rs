@@ -59,6 +59,7 @@ fn two_processes_and_two_settings_make_a_byte_identical_replica() {
     let followers = Place { receiver: format!("0.0.0.0:{port}"), ..place("data-follower") };
     let dialled = format!("{to_dial}:{port}");
     let mut leader = leaders.leading(&[&dialled]).start();
+    wait::until_true("an attempt that fails", BOUND, || leader.log_text().contains("Failed to connect to follower"));
     let mut follower = followers.following().start();
 
     clients::create_topic(leader.bootstrap(), TOPIC, 3, &[("retention.ms", "123456789")]);
