@@ -43,6 +43,8 @@ pub(crate) struct CoordinatorHost {
     /// By partition of the offsets topic, all of them: a group belongs to its partition whether that is served or not. `None`
     /// where it is not.
     shards: ArcSwap<Vec<Option<Arc<Shard>>>>,
+    /// Held while the shards are replaced.
+    replacing: Mutex<()>,
 }
 
 /// What all shards use.
@@ -80,7 +82,7 @@ struct State {
 impl CoordinatorHost {
     pub(crate) fn new(clock: Clock, controller: Arc<dyn ControllerClient>, metrics: Arc<Metrics>) -> Self {
         let shared = Shared { clock, controller, metrics, sooner: Notify::new() };
-        Self { shared: Arc::new(shared), shards: ArcSwap::default() }
+        Self { shared: Arc::new(shared), shards: ArcSwap::default(), replacing: Mutex::new(()) }
     }
 
     /// Whether the offsets topic is known here.
@@ -91,7 +93,9 @@ impl CoordinatorHost {
     /// Takes over the partitions of the offsets topic, `None` for one that is not served, and loads their groups in the
     /// background. Until a shard is loaded its requests get COORDINATOR_LOAD_IN_PROGRESS.
     pub(crate) fn take_over(&self, partitions: Vec<Option<Arc<Partition>>>, config: &Config) {
+        let replacing = self.replacing.lock();
         let shards = self.replace(partitions, config, false);
+        drop(replacing);
         tasks::spawn_essential("group loading", async move {
             let load_all = move || shards.iter().flatten().for_each(|shard| shard.load());
             if let Err(error) = tokio::task::spawn_blocking(load_all).await {
@@ -102,6 +106,11 @@ impl CoordinatorHost {
 
     /// Reads the partitions of the offsets topic that are led elsewhere, unless it does already.
     pub(crate) fn follow(&self, partitions: Vec<Option<Arc<Partition>>>, config: &Config) {
+        let _one_at_a_time = self.replacing.lock();
+        // Whoever asks may not have heard of a promotion.
+        if partitions.iter().flatten().any(|partition| partition.standing().leads) {
+            return;
+        }
         let shards = self.shards.load();
         let is_same = |(shard, partition): (&Option<Arc<Shard>>, &Option<Arc<Partition>>)| match (shard, partition) {
             (Some(shard), Some(partition)) => shard.follows && Arc::ptr_eq(&shard.partition, partition),

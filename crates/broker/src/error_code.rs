@@ -3,7 +3,7 @@
 
 use chronik_coordinator::GroupError;
 use chronik_log::{AppendError, LogError, ReadError};
-use chronik_metadata::{ControllerError, RuleError};
+use chronik_metadata::{ControllerError, RegistrationError, RuleError};
 use chronik_model::LeaderEpoch;
 use chronik_record::{InvalidBatch, InvalidKind};
 use chronik_replication::{ProduceError, Unacknowledged};
@@ -116,6 +116,16 @@ pub(crate) fn rule(error: &RuleError) -> ErrorCode {
         RuleError::InvalidConfig(_) => ErrorCode::InvalidConfig,
         RuleError::InvalidRequest(_) => ErrorCode::InvalidRequest,
         RuleError::TooManyPartitions => ErrorCode::PolicyViolation,
+    }
+}
+
+/// A registration that the rules refuse.
+pub(crate) fn registration(error: &RegistrationError) -> ErrorCode {
+    match error {
+        RegistrationError::NoLeader | RegistrationError::UnknownBroker { .. } => ErrorCode::BrokerIdNotRegistered,
+        RegistrationError::IsLeader { .. } | RegistrationError::Negative { .. } => ErrorCode::InvalidRequest,
+        RegistrationError::Indistinct { .. } => ErrorCode::DuplicateBrokerRegistration,
+        RegistrationError::NodeIdsExhausted => ErrorCode::UnknownServerError,
     }
 }
 

@@ -12,6 +12,11 @@ pub(crate) struct ProducerIds {
 }
 
 impl ProducerIds {
+    /// Hands nothing more out of the current block.
+    pub(crate) async fn forget(&self) {
+        *self.block.lock().await = 0..0;
+    }
+
     /// The next id; every thousandth asks the controller for a block.
     pub(crate) async fn next(&self, controller: &dyn ControllerClient) -> Result<i64, ErrorCode> {
         // An async lock: while one request fetches a block the others wait for it instead of fetching more.

@@ -167,6 +167,8 @@ async fn keep_role(broker: Arc<Broker>, mut shutdown: Shutdown) {
             () = shutdown.raised() => return,
         }
         let leads = role.borrow_and_update().leads();
+        // A block of ids that an earlier leader gave is not this node's to hand out.
+        broker.producer_ids.forget().await;
         if leads && broker.image().topic(OFFSETS_TOPIC).is_some() {
             broker.take_over_groups();
         } else if matches!(*broker.role(), Role::Fenced { .. }) {
@@ -497,8 +499,12 @@ impl Broker {
         self.metrics.connections_refused.set(i64::try_from(listener.refused()).unwrap_or(i64::MAX));
         self.metrics.request_memory_bytes.set(gauge(self.budget.bytes_in_use()));
         self.metrics.fetch_sessions.set(gauge(self.sessions.len()));
-        let groups: usize =
-            self.groups.look_at_all(|shard| shard.stats().groups.values().sum::<usize>()).into_iter().sum();
+        // Those of a follower are its leader's to count.
+        let groups: usize = if !self.leads() {
+            0
+        } else {
+            self.groups.look_at_all(|shard| shard.stats().groups.values().sum::<usize>()).into_iter().sum()
+        };
         self.metrics.groups.set(gauge(groups));
     }
 }

@@ -13,6 +13,8 @@ use crate::problem::Problem;
 
 /// Free bytes that a start needs: the journal, the checkpoint and the marks of a running process.
 const FREE_BYTES_MIN: u64 = 1 << 20;
+/// Made and removed again.
+const PROBE_FILE: &str = ".probe";
 /// Where the kernel lists who holds which lock.
 const LOCKS: &str = "/proc/locks";
 
@@ -33,6 +35,19 @@ pub(crate) fn open(
         return Err(problem);
     }
     DataDir::open(fs, root, node_id, new_cluster_id).map_err(|error| explain(&error))
+}
+
+/// Whether the directory can be used, before anything is promised in its name.
+pub(crate) fn check(fs: &dyn Fs, root: &Path) -> Result<(), Problem> {
+    if let Some(problem) = free_bytes(root).and_then(|free| too_full(root, free)) {
+        return Err(problem);
+    }
+    let failed = |action, source| explain(&DirError::Io { path: root.to_owned(), action, source });
+    fs.create_dir_all(root).map_err(|source| failed("created", source))?;
+    let lock = fs.lock(&root.join(PROBE_FILE));
+    let probed = lock.map_err(|source| failed("written", source)).map(drop);
+    let _ = fs.remove_file(&root.join(PROBE_FILE));
+    probed
 }
 
 /// A disk this full is refused before anything is written: a start that fails half way would leave traces.

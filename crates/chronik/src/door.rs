@@ -91,6 +91,9 @@ impl Door {
     }
 }
 
+/// A link that has stood for so long and brought no partition has none to bring.
+const SETTLED_MS: u64 = 1000;
+
 /// Whether a follower has what its leader had a short while ago.
 fn keeps_up(status: &ReplicationStatus, lag_max: Duration) -> Readiness {
     if status.role != "follower" {
@@ -98,7 +101,13 @@ fn keeps_up(status: &ReplicationStatus, lag_max: Duration) -> Readiness {
     }
     let open = status.receiver.as_ref().filter(|link| matches!(link.state.as_str(), "streaming" | "catching up"));
     let Some(link) = open else { return Readiness::NotReady("the leader is not connected".to_owned()) };
-    let lag = link.lag_ms.unwrap_or(0);
+    let Some(lag) = link.lag_ms else {
+        // Without partitions there is nothing to lag with.
+        return match link.partitions.is_empty() && status.generation > 0 && link.state_ms > SETTLED_MS {
+            true => Readiness::Ready,
+            false => Readiness::NotReady("it is not known how far behind the leader this is".to_owned()),
+        };
+    };
     match u128::from(lag) <= lag_max.as_millis() {
         true => Readiness::Ready,
         false => Readiness::NotReady(format!("{} records and {lag} ms behind the leader", link.lag_records)),

@@ -14,6 +14,8 @@ use crate::problem::Problem;
 
 /// Connections of leaders, and of whoever else finds the port.
 const RECEIVER_CONNECTIONS_MAX: usize = 64;
+/// Of them from one address: a leader needs one, and another while the first is on its way out.
+const RECEIVER_CONNECTIONS_PER_ADDRESS_MAX: usize = 8;
 /// How many ports after the default one are tried for HTTP.
 const HTTP_PORTS_TRIED: u16 = 100;
 
@@ -60,7 +62,7 @@ pub(crate) async fn bind_http(http: &Http) -> Result<Option<Console>, Problem> {
 pub(crate) async fn bind_receiver(address: Option<&HostPort>) -> Result<Option<Listener>, Problem> {
     let Some(address) = address else { return Ok(None) };
     let resolved = resolve(address, "--wal-receiver").await?;
-    let limits = ConnectionLimits::new(RECEIVER_CONNECTIONS_MAX, RECEIVER_CONNECTIONS_MAX);
+    let limits = ConnectionLimits::new(RECEIVER_CONNECTIONS_MAX, RECEIVER_CONNECTIONS_PER_ADDRESS_MAX);
     let bound = Listener::bind(resolved, limits, SocketOptions::default());
     bound.map(Some).map_err(|error| unbindable(address, &error, "--wal-receiver", "CHRONIK_WAL_RECEIVER_ADDR"))
 }

@@ -71,6 +71,7 @@ pub(crate) async fn run(config: NodeConfig, started: Instant) -> Result<(), Prob
     let identity = DataDir::identity(&*fs, &config.data_dir).map_err(|error| data_dir::explain(&error))?;
     let identity = match (identity, &receiver) {
         (None, Some(receiver)) => {
+            data_dir::check(&*fs, &config.data_dir)?;
             door.not_ready("waiting for the first leader to dial the WAL receiver");
             tokio::select! {
                 adopted = meet_first_leader(receiver, config.node_id, &links, clock) => Some(adopted),

@@ -67,6 +67,7 @@ impl Controller {
             requests,
             incoming: None,
             failed: None,
+            was_full: false,
         };
         let worker = std::thread::Builder::new()
             .name("controller".to_owned())

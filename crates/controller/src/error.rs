@@ -132,6 +132,18 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// Whether the disk was full. A write that failed so left nothing that recovery would not cut.
+    pub(crate) fn is_full_disk(&self) -> bool {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            if let Some(io_error) = error.downcast_ref::<std::io::Error>() {
+                return matches!(io_error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+            }
+            next = error.source();
+        }
+        false
+    }
+
     /// Whether the journal is as it was: nothing of what was to be written has been.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Encode(_) | Self::Build(_) | Self::DecisionTooLarge { .. })

@@ -28,6 +28,7 @@ pub(crate) struct Incoming {
 
 impl Worker {
     pub(crate) fn follow(&mut self, cluster_id: Uuid, leader: KnownLeader) -> Result<(), FollowError> {
+        self.open_again();
         self.may_follow()?;
         if cluster_id != self.cluster_id {
             return Err(FollowError::OtherCluster { expected: self.cluster_id, found: cluster_id });
@@ -74,8 +75,10 @@ impl Worker {
             return Ok(end);
         }
         let now = (self.shared.clock)();
-        let written = self.journal.append_raw(&sent.bytes, generation, now).and_then(|()| self.journal.sync());
+        let written = self.journal.append_raw(&sent.bytes, generation, now);
         self.written(written)?;
+        let synced = self.journal.sync();
+        self.written(synced).inspect_err(|_| self.was_full = false)?;
         self.publish(builder);
         self.compact(now);
         Ok(found)
@@ -133,6 +136,27 @@ impl Worker {
         Ok(position.end)
     }
 
+    /// Opens a follower's journal again after a full disk, and goes on from what it holds. A sync that failed is never
+    /// forgiven: what the disk holds is not known then.
+    fn open_again(&mut self) {
+        if self.failed.is_none() || !self.was_full || !matches!(*self.shared.role(), Role::Following { .. }) {
+            return;
+        }
+        let now = (self.shared.clock)();
+        match self.journal.open_again(now) {
+            Ok(image) => {
+                tracing::info!(end = %self.journal.end(), "metadata journal opened again");
+                (self.failed, self.was_full) = (None, false);
+                let (old, image) = (self.shared.image(), Arc::new(image));
+                if old.offset() != image.offset() {
+                    self.listener.apply(&image, &Delta::between(&old, &image));
+                }
+                self.shared.publish(Arc::clone(&image), &self.journal, self.highest_with(&image));
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
     /// Whether this node takes anything of others.
     fn may_follow(&self) -> Result<(), FollowError> {
         match &*self.shared.role() {
@@ -169,7 +193,9 @@ impl Worker {
     /// A failed write is the end: nobody knows what the journal holds.
     fn written(&mut self, result: Result<(), JournalError>) -> Result<(), FollowError> {
         result.map_err(|error| {
-            self.fail(&error);
+            if !error.is_refusal() {
+                self.fail(&error);
+            }
             FollowError::JournalFailed(error.to_string().into())
         })
     }

@@ -89,6 +89,13 @@ impl Journal {
         Ok(builder.finish(self.end()).0)
     }
 
+    /// Opens the journal anew, as a start does.
+    pub(crate) fn open_again(&mut self, now: Timestamp) -> Result<Image, JournalError> {
+        let (journal, image) = Self::open(Arc::clone(&self.fs), self.dir.clone(), now)?;
+        *self = journal;
+        Ok(image)
+    }
+
     /// End of the journal, exclusive.
     pub(crate) fn end(&self) -> Offset {
         self.log.log_end()

@@ -81,8 +81,8 @@ impl Worker {
         }
         self.online()?;
         self.publish(builder);
-        self.listener.role_changed(&self.shared.image(), &Role::Leading);
-        self.shared.set_role(Role::Leading);
+        // Whoever hears of it sees it.
+        self.take_role(Role::Leading);
         self.compact(now);
         Ok(leadership)
     }
@@ -103,7 +103,7 @@ impl Worker {
         self.online()
     }
 
-    /// Takes a role in which others decide.
+    /// Takes a role, and has the listener take its part in it.
     pub(crate) fn take_role(&mut self, role: Role) {
         self.shared.set_role(role.clone());
         self.listener.role_changed(&self.shared.image(), &role);

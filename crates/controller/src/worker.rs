@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     pub(crate) incoming: Option<Incoming>,
     /// Why nothing is decided any more: after a failed write nobody knows what the journal holds.
     pub(crate) failed: Option<Arc<str>>,
+    /// Whether that was a full disk, after which the journal holds what it did before.
+    pub(crate) was_full: bool,
 }
 
 impl Worker {
@@ -191,6 +193,7 @@ impl Worker {
 
     pub(crate) fn fail(&mut self, error: &JournalError) {
         tracing::error!(%error, "metadata cannot be written");
+        self.was_full = error.is_full_disk();
         self.failed = Some(error.to_string().into());
     }
 

@@ -306,6 +306,15 @@ impl DataDir {
         Ok(self.stage(&self.topic_dir(topic), kept.clone())?.map(|_| kept))
     }
 
+    /// The same for one partition.
+    pub fn keep_partition_aside(&self, tp: &TopicPartition, id: TopicId) -> Result<Option<PathBuf>, DirError> {
+        let aside = self.root.join(ASIDE_DIR);
+        self.fs.create_dir_all(&aside).map_err(|source| self.error(&aside, "created", source))?;
+        self.fs.sync_dir(&self.root).map_err(|source| self.error(&self.root, "synced", source))?;
+        let kept = aside.join(format!("{}~{id}~{}", tp.topic, tp.partition));
+        Ok(self.stage(&self.partition_dir(tp), kept.clone())?.map(|_| kept))
+    }
+
     fn stage(&self, dir: &Path, staged: PathBuf) -> Result<Option<PathBuf>, DirError> {
         if !self.fs.exists(dir).map_err(|source| self.error(dir, "looked up", source))? {
             let left = self.fs.exists(&staged).map_err(|source| self.error(&staged, "looked up", source))?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use chronik_model::Offset;
 
-use crate::fs::{File, OpenMode};
+use crate::fs::{File, Fs, OpenMode};
 use crate::reader::Mark;
 use crate::segment::Place;
 
@@ -97,6 +97,17 @@ impl Pending {
             }
         }
         job.covers = self.changes;
+    }
+
+    /// Syncs the directories, and forgets the files: they are gone.
+    pub(crate) fn sync_names(&mut self, fs: &dyn Fs) -> io::Result<()> {
+        for (_, item) in &self.items {
+            if let Unsynced::Dir(dir) = item {
+                fs.sync_dir(dir)?;
+            }
+        }
+        self.items.clear();
+        Ok(())
     }
 
     pub(crate) fn synced(&mut self, covers: u64) {

@@ -137,6 +137,15 @@ impl Log {
         of_interest.map(|range| range.offset).min()
     }
 
+    /// The first offset from the log start on that a power cut took before it was synced, inclusive. Reads pass over it; a
+    /// replica may not have such a hole, so its log is cut there before it leads or follows others.
+    pub fn first_lost(&self) -> Option<Offset> {
+        let (log_start, view) = (self.log_start(), self.shared.view.read());
+        let ranges = view.segments.iter().flat_map(|segment| segment.damage());
+        let of_interest = ranges.filter(|range| range.is_lost() && range.offset_end > log_start);
+        of_interest.map(|range| range.offset).min()
+    }
+
     /// Lowers the durable end and the high watermark to the batch, or the damage, that begins at or holds `to`, and keeps them there until
     /// [`Log::cut_aside`] or [`Log::reset_to`]: a checkpoint taken now does not vouch for what is about to go. Write one
     /// before the cut. Returns what will be the log end.
@@ -222,6 +231,10 @@ impl Log {
         }
         let created = Segment::create(Arc::clone(&place), base, u64::from(self.config.index_interval_bytes));
         let (segment, file) = created.map_err(|source| self.change_failed(place.path(base, LOG_SUFFIX), source))?;
+        // What was there is gone for good: a crash must not bring back a log that begins at 0 and gives its offsets again.
+        self.pending.add(Unsynced::Dir(place.dir.clone()));
+        let durable = self.pending.sync_names(&*place.fs);
+        durable.map_err(|source| self.change_failed(place.dir.clone(), source))?;
         self.active = Arc::new(segment);
         self.active_file = Some(file);
         self.active_began = None;
@@ -232,7 +245,6 @@ impl Log {
         self.recent_ends.clear();
         self.durable = Mark { offset: base, segment: base, position: 0 };
         self.durable_heads_sum = 0;
-        self.pending.add(Unsynced::Dir(place.dir.clone()));
         {
             let mut view = self.shared.view.write();
             view.segments = vec![Arc::clone(&self.active)];

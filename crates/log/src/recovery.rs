@@ -228,6 +228,12 @@ impl Recovery {
             self.begin_segment(log_start)?;
             (log_end, heads_sum) = (log_start, 0);
         }
+        for segment in self.segments.clone() {
+            // A later power cut took what lay behind a range, and other batches will have its offsets.
+            if segment.forget_damage_from(log_end) {
+                self.io(&segment.path(DAMAGE_SUFFIX), segment.save_damage())?;
+            }
+        }
         self.finish_epochs(log_start, log_end)?;
         self.drop_snapshots_behind(log_end)?;
         if self.snapshots.last().is_some_and(|snapshot| *snapshot > start.offset) {

@@ -182,6 +182,14 @@ impl Segment {
         self.damage.write().retain(|range| range.position < position);
     }
 
+    /// Forgets damage of offsets that the log does not have; true where there was some.
+    pub(crate) fn forget_damage_from(&self, log_end: Offset) -> bool {
+        let mut damage = self.damage.write();
+        let before = damage.len();
+        damage.retain(|range| range.offset < log_end);
+        damage.len() < before
+    }
+
     /// Forgets damaged bytes behind a position; offsets that are missing there stay missing.
     pub(crate) fn forget_damage_behind(&self, position: u64) {
         self.damage.write().retain(|range| range.position < position || range.position_end <= position);

@@ -21,6 +21,8 @@ pub struct Delta {
     pub(crate) resources: BTreeSet<ConfigResource>,
     pub(crate) brokers_changed: bool,
     pub(crate) leader_changed: bool,
+    /// It stands for records that nobody has seen one by one.
+    pub(crate) is_replacement: bool,
 }
 
 impl Delta {
@@ -29,6 +31,7 @@ impl Delta {
     /// its files are newly to be deleted.
     pub fn between(old: &Image, new: &Image) -> Self {
         let mut delta = Self {
+            is_replacement: true,
             brokers_changed: old.brokers() != new.brokers(),
             leader_changed: (old.generation(), old.leader(), old.leader_epoch())
                 != (new.generation(), new.leader(), new.leader_epoch()),
@@ -118,9 +121,14 @@ impl Delta {
         self.leader_changed
     }
 
+    /// Whether a whole image took the place of another: what is gone may have been removed, or never have been there.
+    pub fn is_replacement(&self) -> bool {
+        self.is_replacement
+    }
+
     /// Whether nothing is different that anybody would have to act on.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        *self == Self { is_replacement: self.is_replacement, ..Self::default() }
     }
 }
 

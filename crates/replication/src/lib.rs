@@ -21,6 +21,8 @@
 //! - `Append`, `Progress`, `Attach`, `Truncate` and `Reset` of a receiver go to the replica's methods of these names, in
 //!   order. Between the `prepare_` half of a cut and the cut a checkpoint is written. An error becomes `Failed` with
 //!   [`FollowError::reason`]; growth and finished flushes become `Advanced`, and `Settled` follows when a burst is over.
+//! - A log that a power cut left with a hole ([`chronik_log::Log::first_lost`]) is cut there before its replica leads others
+//!   or follows: `prepare_cut`, a checkpoint, `cut_aside`.
 //! - A node that begins to lead after anything but a clean stop does so in a higher leader epoch.
 
 #![forbid(unsafe_code)]

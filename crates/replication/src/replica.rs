@@ -229,6 +229,14 @@ impl<T> Replica<T> {
         }
     }
 
+    /// The log end at which this replica began to lead, exclusive; none where it follows.
+    pub fn epoch_start(&self) -> Option<Offset> {
+        match &self.role {
+            Role::Leader(leading) => Some(leading.epoch_start),
+            Role::Follower(_) => None,
+        }
+    }
+
     /// Whether consumers may be served. A follower that knows of a later leader serves nobody until that one has said how
     /// far the log is committed: it may not have what an earlier one said was.
     pub fn is_readable(&self) -> bool {
@@ -281,6 +289,7 @@ impl<T> Replica<T> {
             leader_epoch: self.leader_epoch,
             journal_end,
             epochs: epochs.entries().to_vec(),
+            damaged: self.log.damage().iter().map(|range| (range.offset, range.offset_end)).collect(),
             bounds: self.bounds(),
         }
     }

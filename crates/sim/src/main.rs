@@ -2,15 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use chronik_sim::mutation::Mutation;
-use chronik_sim::run::{run, run_mutated};
+use chronik_sim::run::{Report, first_to_find, run};
 use chronik_sim::world::Counts;
 
-const USAGE: &str =
-    "usage: chronik-sim run (--seed N [--trace] | --seeds A..B [--keep-going]) | chronik-sim mutations [SEEDS]";
+const USAGE: &str = "usage: chronik-sim run (--seed N [--trace] | --seeds A..B|N [--threads N] [--keep-going]) | mutations [NAME] [SEEDS]";
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
 fn main() -> ExitCode {
@@ -28,16 +30,34 @@ fn main() -> ExitCode {
             println!("{report}");
             if report.violation.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        ["run", "--seeds", range, rest @ ..] => {
-            let Some((from, to)) = range.split_once("..") else { return usage() };
-            let (Ok(from), Ok(to)) = (from.parse(), to.parse()) else { return usage() };
-            many(from, to, rest.contains(&"--keep-going"))
+        ["run", "--seeds", seeds, rest @ ..] => {
+            let (seeds, threads) = (range(seeds), threads(rest));
+            let (Some(seeds), Some(threads)) = (seeds, threads) else { return usage() };
+            many(seeds, threads, rest.contains(&"--keep-going"))
         }
-        ["mutations", rest @ ..] => mutations(rest.first().and_then(|most| most.parse().ok()).unwrap_or(2_000)),
+        ["mutations", rest @ ..] => {
+            let name = rest.iter().copied().find(|name| name.parse::<Mutation>().is_ok());
+            let most = rest.iter().find_map(|most| most.parse().ok());
+            mutations(name, most.unwrap_or(2_000))
+        }
         _ => {
             eprintln!("{USAGE}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// `A..B`, or `N` for the first ones.
+fn range(text: &str) -> Option<Range<u64>> {
+    let (from, to) = text.split_once("..").unwrap_or(("0", text));
+    Some(from.parse().ok()?..to.parse().ok()?)
+}
+
+/// `--threads N`; without it as many as there are processors.
+fn threads(arguments: &[&str]) -> Option<usize> {
+    match arguments.iter().position(|argument| *argument == "--threads") {
+        Some(at) => arguments.get(at + 1)?.parse().ok().filter(|threads| *threads > 0),
+        None => Some(std::thread::available_parallelism().map_or(1, usize::from)),
     }
 }
 
@@ -47,17 +67,18 @@ fn usage() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Says for each bug put back how many seeds it takes to find it.
+/// Says for each bug put back, or for one of them, how many seeds it takes to find it.
 #[expect(clippy::print_stdout, reason = "a command line talks to people")]
-fn mutations(most: u64) -> ExitCode {
+fn mutations(name: Option<&str>, most: u64) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let mut code = ExitCode::SUCCESS;
-    for (mutation, name, within) in Mutation::ALL {
-        let found = (0..most).find_map(|seed| Some((seed, run_mutated(seed, *mutation).violation?)));
-        match found {
-            Some((seed, violation)) => println!("{name} {mutation:?}: seed {seed} of {within}: {violation}"),
+    for (mutation, number, within) in Mutation::ALL.iter().filter(|known| name.is_none_or(|name| name == known.1)) {
+        match first_to_find(*mutation, 0..most) {
+            Some((seed, violation)) => {
+                println!("{number} {mutation:?}: {} seeds, at most {within}: {violation}", seed + 1);
+            }
             None => {
-                println!("{name} {mutation:?}: not found in {most} seeds");
+                println!("{number} {mutation:?}: not found in {most} seeds");
                 code = ExitCode::FAILURE;
             }
         }
@@ -65,43 +86,72 @@ fn mutations(most: u64) -> ExitCode {
     code
 }
 
+/// Runs seeds on several threads, each run on one of them.
 #[expect(clippy::print_stdout, reason = "a command line talks to people")]
 #[expect(clippy::disallowed_methods, reason = "how long runs take is measured outside of them")]
-fn many(from: u64, to: u64, keep_going: bool) -> ExitCode {
+fn many(seeds: Range<u64>, threads: usize, keep_going: bool) -> ExitCode {
     let began = std::time::Instant::now();
     // A core's assertion is reported with its seed; the default hook would only repeat it.
     std::panic::set_hook(Box::new(|_| {}));
-    let (mut simulated, mut failed, mut done) = (Duration::ZERO, Vec::new(), 0_u64);
-    let mut sum = [0_u64; 7];
-    for seed in from..to {
-        let report = run(seed, false);
-        simulated += report.simulated;
-        done += 1;
-        let counts = report.counts;
-        let Counts { events, faults, promotions, lost, acknowledged, polled, damaged } = counts;
-        let numbers = [events, faults, promotions, lost, acknowledged, polled, damaged];
-        sum.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
-        if let Some(violation) = &report.violation {
-            failed.push(seed);
-            if keep_going {
-                println!("seed {seed}: {violation}");
-            } else {
-                println!("{report}");
-                break;
-            }
+    let (next, stopped) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+    let sum = Mutex::new(Sum::default());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !stopped.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let report = run(seed, false);
+                    if let Some(violation) = &report.violation {
+                        if keep_going {
+                            println!("seed {seed}: {violation}");
+                        } else if !stopped.swap(true, Ordering::Relaxed) {
+                            println!("{report}");
+                        }
+                    }
+                    if let Ok(mut sum) = sum.lock() {
+                        sum.add(seed, &report);
+                    }
+                }
+            });
         }
-    }
-    let took = began.elapsed();
-    let seconds = took.as_secs_f64().max(0.001);
+    });
+    let Ok(mut sum) = sum.into_inner() else { return ExitCode::FAILURE };
+    sum.failed.sort_unstable();
+    let seconds = began.elapsed().as_secs_f64().max(0.001);
     println!(
-        "{done} seeds in {seconds:.1} s, {:.0} seeds/s, {:.0} simulated s/s; {} violations {failed:?}",
-        done as f64 / seconds,
-        simulated.as_secs_f64() / seconds,
-        failed.len(),
+        "{seconds:.1} s, {:.0} seeds/s, {:.0} simulated s/s; failed: {:?}",
+        sum.runs as f64 / seconds,
+        sum.simulated.as_secs_f64() / seconds,
+        sum.failed,
     );
-    let [events, faults, promotions, lost, acknowledged, polled, damaged] = sum;
+    let Counts { events, faults, promotions, lost, acknowledged, polled, damaged } = sum.counts;
     println!(
         "{events} events, {faults} faults, {promotions} promotions that lost {lost} batches, {acknowledged} batches acknowledged, {polled} polled, {damaged} nodes damaged at the end"
     );
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    // `.ci/test` counts this line.
+    println!("{} passed, {} failed", sum.runs - sum.failed.len() as u64, sum.failed.len());
+    if sum.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What became of many runs.
+#[derive(Debug, Default)]
+struct Sum {
+    runs: u64,
+    failed: Vec<u64>,
+    simulated: Duration,
+    counts: Counts,
+}
+
+impl Sum {
+    fn add(&mut self, seed: u64, report: &Report) {
+        self.runs += 1;
+        self.simulated += report.simulated;
+        self.counts.add(&report.counts);
+        if report.violation.is_some() {
+            self.failed.push(seed);
+        }
+    }
 }

@@ -9,7 +9,8 @@ use std::str::FromStr;
 
 use chronik_log::Log;
 use chronik_log::fs::{Fs, OpenMode};
-use chronik_replication::message::Attached;
+use chronik_model::{LeaderEpoch, Offset};
+use chronik_replication::message::{Attached, EpochHistory};
 
 /// A rule that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Mutation {
     DivergenceHidden,
     /// M3: replicas are taken into the ISR before they have what the epoch began with (KIP-320).
     IsrTooEarly,
+    /// M4: epochs stay known that began where, or behind where, the log was cut (KAFKA-10706).
+    EpochsLeft,
     /// M5: the leader's high watermark counts before the log was cut (KAFKA-14704).
     WatermarkBeforeCut,
     /// M6: a follower that got no data says that it knows no epoch (KAFKA-15510).
@@ -34,12 +37,16 @@ pub enum Mutation {
     SyncRetried,
     /// M12: damage in the middle is taken for a torn tail.
     DamageIsTail,
+    /// M13: a follower that meets a damaged batch of its own asks again, and again.
+    DamageStays,
     /// M14: what one follower acknowledges is counted for another (CVE-2018-1288).
     ForgedIdentity,
     /// M17: data is deleted because the metadata looked absent.
     DataWithoutMetadata,
     /// M18: a full queue drops.
     QueueDrops,
+    /// R9 of the replication rules: a change of the ISR counts although no follower has heard of it.
+    IsrUnheard,
 }
 
 impl Mutation {
@@ -48,6 +55,7 @@ impl Mutation {
         (Self::TruncateToHighWatermark, "M1", 100),
         (Self::DivergenceHidden, "M2", 100),
         (Self::IsrTooEarly, "M3", 100),
+        (Self::EpochsLeft, "M4", 100),
         (Self::WatermarkBeforeCut, "M5", 100),
         (Self::EpochsForgotten, "M6", 100),
         (Self::EpochKept, "M7", 100),
@@ -55,9 +63,11 @@ impl Mutation {
         (Self::CutAll, "M8b", 100),
         (Self::SyncRetried, "M11", 100),
         (Self::DamageIsTail, "M12", 100),
+        (Self::DamageStays, "M13", 100),
         (Self::ForgedIdentity, "M14", 100),
         (Self::DataWithoutMetadata, "M17", 100),
         (Self::QueueDrops, "M18", 100),
+        (Self::IsrUnheard, "R9", 400),
     ];
 }
 
@@ -81,6 +91,13 @@ pub(crate) fn hide_divergence(attached: &mut Attached, leader: &Log) {
     attached.epochs = leader.leader_epochs().entries().to_vec();
     attached.epochs.retain(|entry| entry.1 < attached.log_end);
     attached.tail = None;
+}
+
+/// M4: what a follower says it has, and what it tells as a leader.
+pub(crate) fn add_left(epochs: &mut EpochHistory, left: &[(LeaderEpoch, Offset)]) {
+    epochs
+        .extend(left.iter().filter(|entry| epochs.iter().all(|known| known.0 != entry.0)).copied().collect::<Vec<_>>());
+    epochs.sort_unstable();
 }
 
 /// M12: cuts a segment where damage was found, and forgets what lies behind it.

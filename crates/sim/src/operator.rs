@@ -227,11 +227,17 @@ impl World {
                     self.observe(leader)?;
                 }
             }
-            Fault::DiskFull | Fault::SyncError => {
+            Fault::DiskFull | Fault::IoError => {
                 let calls = self.faults_random.below(12);
                 let kind = if fault == Fault::DiskFull { fs::Fault::NoSpace } else { fs::Fault::Io };
                 if let Some(node) = self.node(id).filter(|node| node.is_up()) {
                     node.disk.fail_at(calls, kind);
+                }
+            }
+            Fault::SyncError => {
+                let syncs = self.faults_random.below(4);
+                if let Some(node) = self.node(id).filter(|node| node.is_up()) {
+                    node.disk.fail_sync_at(syncs);
                 }
             }
             Fault::CleanRestart => {
@@ -264,6 +270,7 @@ impl World {
         if let Some((path, bytes)) = random.pick(&files).cloned() {
             let position = random.below(bytes.len() as u64);
             node.disk.flip(&path, position, 3);
+            self.watches.iter_mut().for_each(|watch| watch.flipped(id, path.clone(), position));
             let _ = node.disk.remove_file(Path::new("/data/checkpoint"));
             let _ = node.disk.remove_file(Path::new("/data/clean-stop"));
         }

@@ -46,7 +46,9 @@ pub enum Fault {
     Retention,
     /// A disk is full: a write fails, its replica is offline until the next start.
     DiskFull,
-    /// A sync fails.
+    /// A call to a disk fails, whichever it is.
+    IoError,
+    /// A sync fails, and what it should have written is lost.
     SyncError,
     /// A process stops in order and starts again.
     CleanRestart,
@@ -55,7 +57,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Kill,
         Self::PowerCut,
         Self::PowerCutAll,
@@ -69,6 +71,7 @@ impl Fault {
         Self::UncleanTakeover,
         Self::Retention,
         Self::DiskFull,
+        Self::IoError,
         Self::SyncError,
         Self::CleanRestart,
         Self::BitFlip,

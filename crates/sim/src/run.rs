@@ -5,11 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chronik_log::Damage;
 use chronik_log::fs::MemFs;
 use chronik_model::{Instant, NodeId};
+use chronik_record::BatchHeader;
 
 use crate::mutation::Mutation;
-use crate::node::Wants;
+use crate::node::{Node, Wants};
 use crate::plan::Plan;
 use crate::sight::Violation;
 use crate::world::{Counts, Event, World};
@@ -62,6 +64,14 @@ pub fn run_mutated(seed: u64, mutation: Mutation) -> Report {
     run_plan(Plan { mutation: Some(mutation), ..Plan::of(seed) }, false)
 }
 
+/// The first of the seeds that finds a bug put back: it holds without the bug.
+pub fn first_to_find(mutation: Mutation, seeds: std::ops::Range<u64>) -> Option<(u64, Violation)> {
+    seeds.into_iter().find_map(|seed| {
+        let violation = run_mutated(seed, mutation).violation?;
+        run(seed, false).violation.is_none().then_some((seed, violation))
+    })
+}
+
 /// Runs a plan.
 pub fn run_plan(plan: Plan, all: bool) -> Report {
     let mut world = World::new(plan.clone(), all);
@@ -92,6 +102,7 @@ fn whole(world: &mut World) -> Result<(), Violation> {
     while settled.is_some() && world.schedule.now() < end {
         let next = world.schedule.now() + Duration::from_millis(500);
         world.run_until(next)?;
+        world.replace_damaged_leader()?;
         settled = world.unsettled();
     }
     if let Some(what) = settled {
@@ -133,11 +144,21 @@ impl World {
         Ok(())
     }
 
+    /// A leader that cannot serve a range of its log is replaced by who can; then it gets the range from there.
+    fn replace_damaged_leader(&mut self) -> Result<(), Violation> {
+        let damaged = self.leader().is_some_and(|leader| self.damaged.contains(&leader));
+        if damaged && self.nodes.iter().all(Node::is_up) {
+            self.promote(true)?;
+        }
+        Ok(())
+    }
+
     /// What has not come to rest yet.
     fn unsettled(&self) -> Option<String> {
         let leader = self.leader()?;
         if self.damaged.contains(&leader) {
-            return None;
+            let every = self.nodes.iter().all(|node| self.damaged.contains(&node.id));
+            return (!every).then(|| format!("node {leader} leads and is damaged"));
         }
         let (mut leads, mut ends) = (0, Vec::new());
         for node in &self.nodes {
@@ -149,9 +170,7 @@ impl World {
                 }
             }
             let sights: Vec<_> = process.sights(&self.generations).map(|(_, sight)| sight).collect();
-            if !self.damaged.contains(&node.id) {
-                ends.push((node.id, sights));
-            }
+            ends.push((node.id, sights));
         }
         if leads != 1 {
             return Some(format!("{leads} leaders"));
@@ -169,9 +188,7 @@ impl World {
             }
         }
         let busy = self.clients.producers.iter().position(|producer| producer.sending.is_some());
-        // With a damaged replica there may be too few in sync for ever.
-        let short = self.plan.mode == crate::plan::Mode::Sync && !self.damaged.is_empty();
-        if let Some(at) = busy.filter(|_| !short) {
+        if let Some(at) = busy {
             return Some(format!("producer {at} waits for an answer"));
         }
         if self.plan.mode == crate::plan::Mode::Sync {
@@ -209,8 +226,7 @@ impl World {
             self.run_until(next)?;
             settled = self.unsettled();
         }
-        let short = self.plan.mode == crate::plan::Mode::Sync && !self.damaged.is_empty();
-        let wants_answers = !short && self.clients.producers.iter().any(|producer| producer.acks.is_some());
+        let wants_answers = self.clients.producers.iter().any(|producer| producer.acks.is_some());
         match settled {
             Some(what) => Err(Violation { rule: LIVENESS, what: format!("after new writes: {what}") }),
             None if wants_answers && self.counts.acknowledged == before => {
@@ -234,9 +250,14 @@ impl World {
             files.filter(|(path, bytes)| is_segment(path, bytes)).collect::<Vec<_>>()
         };
         let wanted = self.nodes.iter().find(|node| node.id == leader).map(|node| segments(&node.disk));
-        for node in self.nodes.iter().filter(|node| !self.damaged.contains(&node.id)) {
-            let found = segments(&node.disk);
+        for node in &self.nodes {
+            let mut found = segments(&node.disk);
             let Some(wanted) = &wanted else { continue };
+            for (path, bytes) in &mut found {
+                if let Some((_, of_leader)) = wanted.iter().find(|(other, _)| other == path) {
+                    self.excuse_dead(node, path, of_leader, bytes);
+                }
+            }
             // A promoted replica may not have heard of a deletion that another follower has heard of.
             let kept: Vec<_> = wanted.iter().filter(|(path, _)| found.iter().any(|(other, _)| other == path)).collect();
             let fewer = (0..self.watches.len()).any(|at| self.log_start(at, node.id) > self.log_start(at, leader));
@@ -254,6 +275,37 @@ impl World {
             return Err(Violation { rule: IDENTICAL, what });
         }
         Ok(())
+    }
+
+    /// Bytes below the log start are served to nobody: where they were damaged, and it is known or a flipped bit did it, they
+    /// stay so. Takes the leader's there.
+    fn excuse_dead(&self, node: &Node, path: &Path, of_leader: &[u8], bytes: &mut [u8]) {
+        let Some(process) = &node.process else { return };
+        let in_dir = |slot: &&crate::node::Slot| {
+            path.parent().is_some_and(|dir| dir.ends_with(slot.partition().get().to_string()))
+        };
+        let Some(slot) = process.slots().iter().find(in_dir) else { return };
+        let (log_start, damage) = (slot.replica.log().log_start(), slot.replica.log().damage());
+        let mut from = 0;
+        while let Some(Ok(header)) = of_leader.get(from..).map(BatchHeader::read) {
+            let to = from + header.size_bytes();
+            if header.next_offset() > log_start {
+                return;
+            }
+            let is_known = |position: u64| {
+                let in_range = |range: &Damage| (range.position..range.position_end).contains(&position);
+                damage.iter().filter(|range| range.file == path).any(in_range)
+                    || self.watches.iter().any(|watch| watch.is_flipped(node.id, path, position))
+            };
+            for position in from..to {
+                if let (Some(byte), Some(wanted)) = (bytes.get_mut(position), of_leader.get(position))
+                    && is_known(position as u64)
+                {
+                    *byte = *wanted;
+                }
+            }
+            from = to;
+        }
     }
 
     fn judge(&mut self) -> Result<(), Violation> {

@@ -2,6 +2,7 @@
 //! asks every checker.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use chronik_log::{LogReader, ReadError};
 use chronik_model::{LeaderEpoch, NodeId, Offset};
@@ -58,6 +59,10 @@ pub struct Watch {
     shown: BTreeMap<NodeId, Offset>,
     /// How far each node's watermark was found to cover committed batches of the lineage it is in.
     verified: BTreeMap<NodeId, Offset>,
+    /// The first damaged offset that each node's log knew of before the present event.
+    damaged: BTreeMap<NodeId, Offset>,
+    /// Ranges in which a leader was damaged: it did not know what a producer had sent there.
+    forgotten: BTreeSet<(Offset, Offset)>,
     /// Batches polled that the newest generation had not committed.
     polled_aside: BTreeSet<(Offset, u32)>,
 }
@@ -78,6 +83,8 @@ impl Watch {
             isr: Vec::new(),
             shown: BTreeMap::new(),
             verified: BTreeMap::new(),
+            damaged: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             polled_aside: BTreeSet::new(),
         }
     }
@@ -109,14 +116,25 @@ impl Watch {
         let ledger = self.ledgers.entry(sight.node).or_default();
         let news = match ledger.refresh(reader, epochs) {
             Ok(news) => news,
-            // An offline log serves nobody, which is what its observer sees as well.
-            Err(ReadError::Offline) => return Ok(()),
+            // An offline log serves nobody, which is what its observer sees as well. A cut that failed half way was to be.
+            Err(ReadError::Offline) => {
+                self.durability.see(sight.node, sight.log_start, sight.durable_end);
+                return Ok(());
+            }
             Err(error) => return Err(Violation { rule: READABLE, what: format!("{sight}: {error}") }),
         };
         let Some(ledger) = self.ledgers.get(&sight.node) else { return Ok(()) };
         self.leadership.see(sight)?;
         self.watermarks.see(sight)?;
-        let damaged_end = reader.damage().iter().map(|damage| damage.offset_end).max();
+        let damage = reader.damage();
+        self.durability.damaged(sight.node, &damage)?;
+        if sight.role == Role::Leader {
+            self.forgotten.extend(damage.iter().map(|range| (range.offset, range.offset_end)));
+        }
+        let damaged_end = damage.iter().map(|damage| damage.offset_end).max();
+        let damaged_from = damage.iter().map(|damage| damage.offset).min();
+        let was_damaged_from = self.damaged.remove(&sight.node).filter(|_| !fresh_run);
+        self.damaged.extend(damaged_from.map(|offset| (sight.node, offset)));
         let dense_from = sight.log_start.max(damaged_end.unwrap_or(Offset::ZERO));
         self.matching.added(sight.node, dense_from, &news.added, ledger)?;
         let leader = self.committed.leader(sight.generation).filter(|leader| {
@@ -131,11 +149,17 @@ impl Watch {
             if let Some(before) = before.filter(|_| !fresh_run) {
                 // What is known of offsets below a log start is only remembered.
                 let from = before.log_start.max(leader_start.unwrap_or(Offset::ZERO));
-                let cut: Vec<Batch> = news.cut.iter().copied().filter(|batch| batch.base_offset >= from).collect();
+                // From known damage on a follower cuts everything and gets it again.
+                let repaired = |batch: &Batch| was_damaged_from.is_some_and(|damaged| batch.next_offset > damaged);
+                let needless = |batch: &Batch| batch.base_offset >= from && !repaired(batch);
+                let cut: Vec<Batch> = news.cut.iter().copied().filter(needless).collect();
                 self.matching.cuts(sight, &cut, leader)?;
             }
         }
         if fresh_run {
+            if !self.terms.fsync {
+                self.durability.forget_start(sight.node);
+            }
             self.durability.recovered(sight.node, sight.log_end)?;
         }
         self.durability.see(sight.node, sight.log_start, sight.durable_end);
@@ -194,6 +218,17 @@ impl Watch {
         self.ends.get(&node).copied().unwrap_or(Offset::ZERO)
     }
 
+    /// A bit of a node's file was changed, and its checkpoint is gone.
+    pub fn flipped(&mut self, node: NodeId, file: PathBuf, position: u64) {
+        self.durability.flip(node, file, position);
+        self.durability.forget_start(node);
+    }
+
+    /// Whether a bit was changed there.
+    pub fn is_flipped(&self, node: NodeId, file: &Path, position: u64) -> bool {
+        self.durability.is_flipped(node, file, position)
+    }
+
     /// A leader started again and its log ends at `log_end`: with `page-cache` durability what it lost is forgiven.
     pub fn restarted(&mut self, generation: u64, log_end: Offset) {
         if !self.terms.fsync && self.committed.end(generation) > log_end {
@@ -247,9 +282,10 @@ impl Watch {
 
     /// The end of a run: the history against the log of the leader, and no log with a batch twice.
     pub fn judge(&self, leader: NodeId, log_start: Offset) -> Result<(), Violation> {
+        let is_forgotten = |offset: Offset| self.forgotten.iter().any(|range| (range.0..range.1).contains(&offset));
         for (node, ledger) in &self.ledgers {
             let start = self.watermarks.last(*node).map_or(Offset::ZERO, |last| last.log_start);
-            producers::no_duplicates(*node, start, ledger)?;
+            producers::no_duplicates(*node, start, ledger, is_forgotten)?;
         }
         let Some(log) = self.ledgers.get(&leader) else { return Ok(()) };
         self.history.judge(
@@ -260,6 +296,7 @@ impl Watch {
                 let key = (batch.base_offset, batch.crc);
                 self.polled_aside.contains(&key) || self.committed.is_lost(key.0, key.1)
             },
+            is_forgotten,
         )
     }
 }

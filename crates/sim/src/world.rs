@@ -98,8 +98,22 @@ pub struct Counts {
     pub acknowledged: u64,
     /// Batches polled.
     pub polled: u64,
-    /// Nodes that ended with a damaged range, which nobody repairs.
+    /// Nodes that ended with a damaged range: the leader's, where every node has one.
     pub damaged: u64,
+}
+
+impl Counts {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        let Self { events, faults, promotions, lost, acknowledged, polled, damaged } = other;
+        self.events += events;
+        self.faults += faults;
+        self.promotions += promotions;
+        self.lost += lost;
+        self.acknowledged += acknowledged;
+        self.polled += polled;
+        self.damaged += damaged;
+    }
 }
 
 impl World {

@@ -1,4 +1,4 @@
-//! CreateTopics 2 to 7, DeleteTopics 1 to 6, CreatePartitions 0 to 3: the controller decides, and when it has answered
+//! CreateTopics 2 to 7, DeleteTopics 1 to 6, CreatePartitions 0 to 3, UnregisterBroker 0: the controller decides, and when it has answered
 //! the partitions are there or gone.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use chronik_wire::messages::create_topics_response::{CreatableTopicConfigs, Crea
 use chronik_wire::messages::delete_topics_response::DeletableTopicResult;
 use chronik_wire::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
-    DeleteTopicsResponse,
+    DeleteTopicsResponse, UnregisterBrokerRequest, UnregisterBrokerResponse,
 };
 
 use super::Call;
@@ -181,4 +181,18 @@ pub(super) async fn create_partitions(call: Arc<Call>, request: CreatePartitions
         }
     };
     CreatePartitionsResponse { results, ..Default::default() }
+}
+
+/// UnregisterBroker (KIP-185, KIP-500): a follower that does not come back is no replica of anything any more.
+pub(super) async fn unregister_broker(call: Arc<Call>, request: UnregisterBrokerRequest) -> UnregisterBrokerResponse {
+    let command = Command::UnregisterBroker { node_id: NodeId::new(request.broker_id) };
+    let (code, message) = match call.broker.controller.submit(command).await {
+        Ok(Outcome::BrokerUnregistered(Ok(()))) => (ErrorCode::None, None),
+        Ok(Outcome::BrokerUnregistered(Err(error))) => (error_code::registration(&error), Some(error.to_string())),
+        other => {
+            let (code, message) = undecided(other);
+            (code, Some(message))
+        }
+    };
+    UnregisterBrokerResponse { error_code: code.code(), error_message: message, ..Default::default() }
 }

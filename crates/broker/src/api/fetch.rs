@@ -108,6 +108,7 @@ impl Fetch {
         let mut all = Vec::with_capacity(self.wanted.len());
         for (wanted, partition) in self.wanted.iter().zip(&self.partitions) {
             let found = match partition {
+                Ok(_) if self.call.broker.is_fenced() => Err(ErrorCode::NotLeaderOrFollower),
                 Ok(partition) => read_partition(partition, wanted, &self.bounds, left, first),
                 Err(code) => Err(*code),
             };
@@ -275,12 +276,20 @@ fn read_partition(
         }
     }
     let partition_max = usize::try_from(wanted.max_bytes).unwrap_or(0);
+    if !standing.leads && from > view.log_end {
+        // The leader may have it: a consumer that came from there must not begin anew.
+        return Err(ErrorCode::OffsetNotAvailable);
+    }
     let slice = reader.read(from, bounds.bound, partition_max.min(left), first).map_err(|error| {
         if let ReadError::Damaged(_) | ReadError::Io { .. } = &error {
             tracing::error!(partition = %partition.name(), %error, "fetch refused");
         }
         error_code::read(&error)
     })?;
+    if partition.standing() != standing {
+        // It was cut, or changed its part, while it was read.
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
     response.records_len = Some(slice.len);
     Ok(Found { response, slice: Some(slice) })
 }

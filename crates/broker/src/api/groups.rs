@@ -244,6 +244,9 @@ pub(super) async fn leave(call: Arc<Call>, request: LeaveGroupRequest) -> LeaveG
 
 pub(super) fn list(call: &Call, request: ListGroupsRequest) -> ListGroupsResponse {
     let (states, types) = (request.states_filter, request.types_filter);
+    if call.broker.is_fenced() {
+        return ListGroupsResponse { error_code: ErrorCode::NotCoordinator.code(), ..Default::default() };
+    }
     let mut groups = Vec::new();
     call.broker.look_at_groups();
     for listed in call.broker.groups.look_at_all(|shard| shard.list(&states, &types)) {

@@ -25,7 +25,8 @@ async fn producer_id(call: &Call, request: &InitProducerIdRequest) -> Result<i64
         Some(id) if id.is_empty() => Err(ErrorCode::InvalidRequest),
         // Transactions are not served: final, where "not available" would be asked again for ever.
         Some(_) => Err(ErrorCode::UnsupportedVersion),
-        None if !call.broker.leads() && call.client_id() != FORWARDED => forward::init_producer_id(&call.broker).await,
+        None if !call.broker.leads() && call.client_id() == FORWARDED => Err(ErrorCode::CoordinatorLoadInProgress),
+        None if !call.broker.leads() => forward::init_producer_id(&call.broker).await,
         // An idempotent producer without transactions gets a new identity whatever it had before.
         None => call.broker.producer_ids.next(call.broker.controller.as_ref()).await,
     }

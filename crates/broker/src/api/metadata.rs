@@ -39,7 +39,6 @@ pub(super) async fn handle(call: Arc<Call>, request: MetadataRequest) -> Metadat
     } else {
         asked(&call, &request).await
     };
-    let image = call.broker.image();
     let brokers = call
         .broker
         .brokers_for_clients()
@@ -53,7 +52,7 @@ pub(super) async fn handle(call: Arc<Call>, request: MetadataRequest) -> Metadat
         .collect();
     MetadataResponse {
         brokers,
-        cluster_id: Some(image.cluster_id().to_string()),
+        cluster_id: Some(call.broker.replicas.cluster_id().to_string()),
         controller_id: call.broker.controller_id().get(),
         topics,
         cluster_authorized_operations: if (8..=10).contains(&version) && request.include_cluster_authorized_operations {
@@ -273,7 +272,7 @@ pub(super) fn describe_cluster(call: &Call, request: DescribeClusterRequest) -> 
         fenced.map(|broker| row(broker.node_id, broker.host.clone(), broker.port, broker.rack.clone(), true)).collect();
     DescribeClusterResponse {
         endpoint_type: ENDPOINT_BROKERS,
-        cluster_id: image.cluster_id().to_string(),
+        cluster_id: call.broker.replicas.cluster_id().to_string(),
         controller_id: call.broker.controller_id().get(),
         brokers: reachable
             .into_iter()

@@ -78,6 +78,7 @@ pub const SERVED: &[ServedApi] = &[
     api(ApiKey::DescribeQuorum, 0, 2),
     api(ApiKey::DescribeCluster, 0, 2),
     api(ApiKey::DescribeProducers, 0, 0),
+    api(ApiKey::UnregisterBroker, 0, 0),
     api(ApiKey::ListConfigResources, 0, 1),
     api(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
@@ -276,6 +277,7 @@ fn dispatch(key: ApiKey, call: Call) -> Result<Started, DecodeError> {
         ApiKey::DeleteTopics => later(call, admin::delete_topics),
         ApiKey::CreatePartitions => later(call, admin::create_partitions),
         ApiKey::DeleteRecords => later(call, records::delete_records),
+        ApiKey::UnregisterBroker => later(call, admin::unregister_broker),
         ApiKey::DescribeConfigs => now(call, configs::describe),
         ApiKey::AlterConfigs => later(call, configs::alter),
         ApiKey::IncrementalAlterConfigs => later(call, configs::incremental_alter),

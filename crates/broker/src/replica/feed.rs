@@ -128,5 +128,12 @@ impl Drop for Subscription {
             *list = None;
         }
         self.feed.lists.store(Arc::new(lists));
+        // Whoever gets the place next would else never hear of what is still listed here.
+        for partition in self.list.moved.lock().drain(..) {
+            partition.mark().0.fetch_and(!bit(self.slot), Ordering::SeqCst);
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

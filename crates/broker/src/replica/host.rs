@@ -26,6 +26,7 @@ use tokio::sync::{Notify, watch};
 use super::feed::Feed;
 use super::flusher;
 use super::isr::IsrQueue;
+use super::lost::cut_where_lost;
 use super::partition::{Beginning, Partition, Shared};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -176,6 +177,13 @@ impl ReplicaHost {
                     if *claimed { self.open(image, topic, *index, checkpoints, clean) } else { None }
                 },
             )?;
+        if image.leader() != NodeId::NONE {
+            let logs = results
+                .iter_mut()
+                .zip(&work)
+                .filter_map(|(result, (topic, ..))| Some((&mut result.as_mut()?.0, topic.id)));
+            cut_where_lost(&self.dir, checkpoints, logs)?;
+        }
         self.sync_recovered(image, &work, &mut results)?;
         let mut opened = Opened { topics: topics.len(), ..Opened::default() };
         let mut registry = Registry::default();
@@ -370,29 +378,39 @@ impl ReplicaHost {
         PartitionSettings::resolve(image, topic, &self.static_config, &self.settings.load())
     }
 
-    /// Opens a partition anew whose log went offline, as after a full disk: what recovery finds is what there is. `None` where
-    /// it cannot be opened, or is not offline.
+    /// Opens a partition anew whose log went offline in a write, as on a full disk: what recovery finds is what there is. `None`
+    /// where it cannot be opened, is not offline, or went offline in a sync, of which nobody knows what it left.
     pub(crate) fn reopen(&self, id: TopicIdPartition) -> Option<Arc<Partition>> {
-        let image = self.image.lock();
+        let image = Arc::clone(&self.image.lock());
         let topic = image.topic_by_id(id.topic_id)?;
+        let index = id.partition.get();
         let known = self.find(id)?;
-        if !known.is_offline() {
+        if !known.is_offline() || known.sync_failed() {
             return None;
         }
-        // The other one is done with its files.
+        // The other one is done with its files, once a sync that is under way is over.
         known.give_up();
-        let checkpoints = self.checkpoints.lock();
-        let _round = self.shared.flush_queue.round();
-        let (mut log, recovered) = self.open(&image, topic, id.partition.get(), &checkpoints, false)?;
+        drop(self.shared.flush_queue.round());
+        let checkpoints = self.checkpoints.lock().clone();
+        let (mut log, recovered) = self.open(&image, topic, index, &checkpoints, false)?;
+        if let Err(error) = cut_where_lost(&self.dir, &checkpoints, std::iter::once((&mut log, topic.id))) {
+            tracing::error!(partition = %known.name(), %error, "checkpoint cannot be written");
+            return None;
+        }
         if recovered.needs_sync
             && let Err(error) = log.flush()
         {
             tracing::error!(partition = %known.name(), %error, "recovered log cannot be synced");
         }
-        let partition = self.begin(&image, topic, id.partition.get(), log)?;
+        let current = self.image.lock();
+        let topic = current.topic_by_id(id.topic_id)?;
+        if self.find(id).is_none_or(|now| !Arc::ptr_eq(&now, &known)) {
+            return None;
+        }
+        let partition = self.begin(&current, topic, index, log)?;
         let mut registry = self.registry.load().copy();
         let mut partitions = registry.remove(topic.id)?.partitions.clone();
-        *partitions.get_mut(usize::try_from(id.partition.get()).ok()?)? = Some(Arc::clone(&partition));
+        *partitions.get_mut(usize::try_from(index).ok()?)? = Some(Arc::clone(&partition));
         registry.insert(topic, partitions);
         self.publish(registry);
         tracing::info!(partition = %partition.name(), log_end = %partition.position().log_end, "partition opened again");
@@ -642,7 +660,9 @@ fn in_threads<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> R
 impl ImageListener for ReplicaHost {
     fn apply(&self, image: &Arc<Image>, delta: &Delta) {
         let mut current = self.image.lock();
-        *current = Arc::clone(image);
+        let before = std::mem::replace(&mut *current, Arc::clone(image));
+        // A leader that replaced an image of its own has removed what is gone; another one may never have had it.
+        let same_leader = (before.generation(), before.leader()) == (image.generation(), image.leader());
         if delta.broker_configs_changed() {
             self.settings.store(Arc::new(BrokerSettings::resolve(image, &self.static_config)));
         }
@@ -652,7 +672,10 @@ impl ImageListener for ReplicaHost {
             if let Some(topic) = registry.remove(removed.id) {
                 // Before the name is free: whoever still holds a partition must not reach its successor's files.
                 topic.partitions.iter().flatten().for_each(|partition| partition.give_up());
-                if image.deletions_pending().any(|pending| pending.id == removed.id) {
+                let is_removed = !delta.is_replacement()
+                    || same_leader
+                    || image.deletions_pending().any(|pending| pending.id == removed.id);
+                if is_removed {
                     self.stage_deletion(&topic.name, topic.id);
                 } else {
                     self.keep_aside(&topic.name, topic.id);
@@ -674,8 +697,16 @@ impl ImageListener for ReplicaHost {
         for topic in delta.topics_shrunk().filter_map(|id| image.topic_by_id(id)) {
             let mut partitions = registry.remove(topic.id).map(|t| t.partitions.clone()).unwrap_or_default();
             for gone in partitions.split_off(topic.partitions.len().min(partitions.len())).into_iter().flatten() {
-                tracing::warn!(partition = %gone.name(), "the leader does not have this partition, its files stay and are not served");
-                gone.close();
+                gone.give_up();
+                match self.dir.keep_partition_aside(gone.name(), topic.id) {
+                    Ok(kept) => {
+                        let kept = kept.as_deref().unwrap_or(Path::new("-")).display();
+                        tracing::warn!(partition = %gone.name(), %kept, "the leader does not have this partition, its files are kept aside");
+                    }
+                    Err(error) => {
+                        tracing::error!(partition = %gone.name(), %error, "files of a partition that the leader does not have cannot be set aside");
+                    }
+                }
             }
             registry.insert(topic, partitions);
         }

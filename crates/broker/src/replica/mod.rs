@@ -5,6 +5,7 @@ mod feed;
 mod flusher;
 mod host;
 mod isr;
+mod lost;
 mod maintenance;
 mod partition;
 mod segment_part;

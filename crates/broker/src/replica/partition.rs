@@ -69,6 +69,8 @@ pub(crate) struct Partition {
     shared: Arc<Shared>,
     /// Listed in the flush queue and not yet taken out of it.
     flush_queued: AtomicBool,
+    /// A sync has failed: what the disk holds is not known before a restart has read it.
+    sync_failed: AtomicBool,
     mark: Mark,
 }
 
@@ -165,6 +167,7 @@ impl Partition {
             settings: ArcSwap::from_pointee(settings),
             shared,
             flush_queued: AtomicBool::new(false),
+            sync_failed: AtomicBool::new(false),
             mark: Mark::default(),
         });
         // Carries out what beginning to lead has led to.
@@ -260,6 +263,17 @@ impl Partition {
         self.waiters.wake();
     }
 
+    /// Whether a sync has failed, which only a restart makes good.
+    pub(super) fn sync_failed(&self) -> bool {
+        self.sync_failed.load(Ordering::SeqCst)
+    }
+
+    /// The log end at which this replica began to lead, or the present one of one that follows.
+    pub(crate) fn led_from(&self) -> Offset {
+        let owned = self.owned.lock();
+        owned.replica.epoch_start().unwrap_or_else(|| owned.replica.position().log_end)
+    }
+
     /// Whether the log has failed.
     pub(crate) fn is_offline(&self) -> bool {
         self.owned.lock().replica.log().offline().is_some()
@@ -279,6 +293,9 @@ impl Partition {
 
     /// The outcome of that work.
     pub(super) fn flushed(self: &Arc<Self>, job: FlushJob, outcome: io::Result<()>) {
+        if outcome.is_err() {
+            self.sync_failed.store(true, Ordering::SeqCst);
+        }
         // A deleted topic's files are gone before a sync that was under way.
         if let Err(error) = outcome.as_ref()
             && !self.is_closed()
@@ -289,7 +306,7 @@ impl Partition {
     }
 
     /// From where recovery has to look. What it counts as flushed is flushed.
-    pub(super) fn checkpoint(self: &Arc<Self>) -> Result<Checkpoint, LogError> {
+    pub(crate) fn checkpoint(self: &Arc<Self>) -> Result<Checkpoint, LogError> {
         self.with_log(|log| log.checkpoint())
     }
 
@@ -399,25 +416,40 @@ impl Partition {
     }
 
     pub(crate) fn attach(self: &Arc<Self>, attach: &Attach) -> Result<Attached, FollowError> {
-        self.owned(|owned| owned.replica.attach(attach))
+        self.owned(|owned| {
+            owned.open()?;
+            owned.replica.attach(attach)
+        })
     }
 
     /// The first half of a cut; a checkpoint is written before the second.
     pub(crate) fn prepare_truncate(self: &Arc<Self>, truncate: &Truncate) -> Result<(), FollowError> {
-        self.owned(|owned| owned.replica.prepare_truncate(truncate))
+        self.owned(|owned| {
+            owned.open()?;
+            owned.replica.prepare_truncate(truncate)
+        })
     }
 
     pub(crate) fn truncate(self: &Arc<Self>, truncate: &Truncate) -> Result<Attached, FollowError> {
-        self.owned(|owned| owned.replica.truncate(truncate, &mut owned.effects))
+        self.owned(|owned| {
+            owned.open()?;
+            owned.replica.truncate(truncate, &mut owned.effects)
+        })
     }
 
     /// The first half of a new beginning; a checkpoint is written before the second.
     pub(crate) fn prepare_reset(self: &Arc<Self>, reset: &Reset) -> Result<(), FollowError> {
-        self.owned(|owned| owned.replica.prepare_reset(reset))
+        self.owned(|owned| {
+            owned.open()?;
+            owned.replica.prepare_reset(reset)
+        })
     }
 
     pub(crate) fn reset(self: &Arc<Self>, reset: &Reset) -> Result<Attached, FollowError> {
-        self.owned(|owned| owned.replica.reset(reset, &mut owned.effects))
+        self.owned(|owned| {
+            owned.open()?;
+            owned.replica.reset(reset, &mut owned.effects)
+        })
     }
 
     /// Appends what the leader sent, exactly as it is.
@@ -427,11 +459,17 @@ impl Partition {
         batches: &[u8],
         now: Timestamp,
     ) -> Result<Position, FollowError> {
-        self.owned(|owned| owned.replica.append_replicated(head, batches, now, &mut owned.effects))
+        self.owned(|owned| {
+            owned.open()?;
+            owned.replica.append_replicated(head, batches, now, &mut owned.effects)
+        })
     }
 
     pub(crate) fn progress(self: &Arc<Self>, progress: &Progress) -> Result<(), FollowError> {
-        self.owned(|owned| owned.replica.progress(progress, &mut owned.effects))
+        self.owned(|owned| {
+            owned.open()?;
+            owned.replica.progress(progress, &mut owned.effects)
+        })
     }
 
     // ---- both -----------------------------------------------------------------------------------------------------
@@ -479,6 +517,14 @@ impl Partition {
 }
 
 impl Owned {
+    /// Whether it may take what a leader sends: not after it was closed.
+    fn open(&self) -> Result<(), FollowError> {
+        if self.replica.is_closed() {
+            return Err(LogError::Offline("the replica is closed".into()).into());
+        }
+        Ok(())
+    }
+
     /// Whether the links would hear something else than before.
     fn has_moved(&mut self) -> bool {
         let now = Some((self.replica.bounds(), self.replica.position()));

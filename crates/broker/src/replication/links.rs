@@ -25,6 +25,9 @@ pub(super) const SILENCE: Duration = Duration::from_secs(60);
 /// For so long after the end of its link a leader counts as one that can be reached: it may be dialling already.
 const REACH_GRACE: Duration = Duration::from_millis(200);
 
+/// A leader that is connected and not heard of for so many heartbeats cannot be reached.
+const SILENT_HEARTBEATS: f64 = 2.5;
+
 /// How a node replicates.
 #[derive(Clone, Debug)]
 pub struct LinkSettings {
@@ -98,6 +101,8 @@ pub(crate) struct Links {
 #[derive(Debug, Default)]
 struct Reach {
     session: Option<u64>,
+    /// When the connection was heard of last.
+    heard: Instant,
     lost: Option<Instant>,
 }
 
@@ -187,21 +192,33 @@ impl Links {
 
     /// The leader is heard of on this connection.
     pub(super) fn reached(&self, session: u64) {
-        *self.reach.lock() = Reach { session: Some(session), lost: None };
+        *self.reach.lock() = Reach { session: Some(session), heard: self.clock.now(), lost: None };
+    }
+
+    /// The leader said something on this connection.
+    pub(super) fn heard(&self, session: u64, at: Instant) {
+        let mut reach = self.reach.lock();
+        if reach.session == Some(session) {
+            reach.heard = at;
+        }
     }
 
     /// The connection is gone.
     pub(super) fn lost(&self, session: u64) {
         let mut reach = self.reach.lock();
         if reach.session == Some(session) {
-            *reach = Reach { session: None, lost: Some(self.clock.now()) };
+            *reach = Reach { session: None, lost: Some(self.clock.now()), ..*reach };
         }
     }
 
     /// Whether the leader that this node follows can be reached, as far as is known.
     pub(crate) fn hears_leader(&self) -> bool {
         let reach = self.reach.lock();
-        reach.session.is_some() || reach.lost.is_some_and(|lost| self.clock.now().saturating_since(lost) < REACH_GRACE)
+        // A machine that is gone closes nothing.
+        let patience = self.settings.heartbeat.mul_f64(SILENT_HEARTBEATS);
+        let now = self.clock.now();
+        reach.session.is_some_and(|_| now.saturating_since(reach.heard) < patience)
+            || reach.lost.is_some_and(|lost| now.saturating_since(lost) < REACH_GRACE)
     }
 
     // ---- peers ----------------------------------------------------------------------------------------------------
@@ -218,10 +235,11 @@ impl Links {
         self.peers.lock().followers.values().cloned().collect()
     }
 
-    /// What is known of the leader that sends here; another one takes the place of the one before.
-    pub(super) fn leader(&self, address: &str) -> Arc<Peer> {
+    /// What is known of the node that sends here; another connection takes the place of the one before.
+    pub(super) fn leader(&self, address: &str, node_id: NodeId) -> Arc<Peer> {
         let mut peers = self.peers.lock();
         let peer = Arc::new(Peer::new(address, self.clock));
+        peer.met(node_id);
         if let Some(before) = &peers.leader {
             peer.succeed(before);
         }

@@ -1,8 +1,11 @@
-//! What the links count. Label values: `peer` is the address dialled, or the peer's where it dialled; `reason` the names of
+//! What the links count. Label values: `peer` is the address dialled, or `leader` for the node that dials here; `reason` the names of
 //! `link::Reason`; `cause` why a follower began its log anew.
+
+use std::collections::HashSet;
 
 use chronik_replication::link::Reason;
 use chronik_replication::message::ResetCause;
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -52,6 +55,8 @@ pub(crate) struct Metrics {
     rejected: Family<ReasonLabel, Counter>,
     resets: Family<CauseLabel, Counter>,
     pub(super) truncations: Counter,
+    /// Partitions whose lag is shown.
+    pub(super) shown: Mutex<HashSet<PartitionLabel>>,
 }
 
 impl Metrics {
@@ -123,6 +128,7 @@ impl Metrics {
                 "chronik_replication_truncations",
                 "Tails that followers of this node cut because it does not have them",
             ),
+            shown: Mutex::default(),
         }
     }
 

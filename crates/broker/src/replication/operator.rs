@@ -1,13 +1,15 @@
 //! What an operator asks of a running node: its status, and to lead in place of whoever does.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chronik_log::ReadBound;
 use chronik_metadata::{ReplicationMode, Role};
-use chronik_model::{NodeId, Offset};
+use chronik_model::{NodeId, Offset, PartitionIndex, Uuid};
+use chronik_replication::message::TopicIdPartition;
 
 use super::links::{Links, host_and_port};
+use super::metrics::{PartitionLabel, PeerLabel};
 use super::peer::{Lag, Peer};
 use super::status::{LeaderStatus, LinkStatus, PartitionStatus, PromotedPartition, PromotionAnswer, ReplicationStatus};
 
@@ -120,6 +122,10 @@ impl Links {
             }
         }
         status.partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        if is_receiver && !peer.is_open() {
+            // What the leader has done since then is not known.
+            lag_ms = Some(lag_ms.unwrap_or(0).max(status.last_heard_ms.unwrap_or(status.state_ms)));
+        }
         status.lag_ms = lag_ms;
         status.catch_up_bytes = peer.lacks(status.lag_bytes);
         if status.lag_records > 0 && status.state == "streaming" {
@@ -136,25 +142,24 @@ impl Links {
         let began = self.clock.now();
         let role = self.controller.role();
         let mut answer = PromotionAnswer { dry_run: asked.dry_run, ..PromotionAnswer::default() };
-        let leading = self.controller.image();
+        let image = self.controller.image();
         if role.leads() {
             answer.refused = Some("this node leads already".to_owned());
-            (answer.generation, answer.leader_epoch) = (leading.generation().get(), leading.leader_epoch().get());
+            (answer.generation, answer.leader_epoch) = (image.generation().get(), image.leader_epoch().get());
             return answer;
         }
-        self.compare_with_leader(&mut answer);
+        let ends = self.old_leader_ends();
+        self.compare(&ends, &mut answer);
+        let patience = self.settings.heartbeat.saturating_mul(2);
+        let is_fresh = self.current_leader().is_some_and(|peer| peer.is_fresh(patience));
+        answer.caught_up &= is_fresh;
         answer.generation = self.controller.journal().generation.get();
-        let damaged: Vec<String> = self
-            .replicas
-            .all()
-            .iter()
-            .filter(|partition| !partition.reader().damage().is_empty() || partition.is_offline())
-            .map(|partition| partition.name().to_string())
-            .collect();
-        if matches!(*role, Role::Following { leader: None }) && leading.topics_count() == 0 {
-            answer.refused = Some("this node has never met a leader, it has nothing to lead".to_owned());
-        } else if !damaged.is_empty() && !asked.accept_damage {
-            answer.refused = Some(format!("damaged or offline here: {}", damaged.join(", ")));
+        let unusable = self.unusable();
+        if image.cluster_id() == Uuid::ZERO {
+            answer.refused =
+                Some("this node has not yet been sent what its leader knows, it has nothing to lead".to_owned());
+        } else if !unusable.is_empty() && !asked.accept_damage {
+            answer.refused = Some(format!("damaged, offline or missing here: {}", unusable.join(", ")));
         } else if asked.require_caught_up && !answer.caught_up {
             answer.refused = Some("it is not known that everything the leader has is here".to_owned());
         }
@@ -164,7 +169,8 @@ impl Links {
         match self.controller.promote().await {
             Ok(leadership) => {
                 // Frames that came between the first look and the promotion are here as well.
-                self.compare_with_leader(&mut answer);
+                self.compare(&ends, &mut answer);
+                answer.caught_up &= is_fresh;
                 answer.promoted = true;
                 answer.generation = leadership.generation.get();
                 answer.leader_epoch = leadership.leader_epoch.get();
@@ -180,48 +186,71 @@ impl Links {
         answer
     }
 
+    /// Partitions of the metadata that this node cannot serve whole.
+    fn unusable(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for topic in self.controller.image().topics() {
+            let partitions = self.replicas.of_topic(&topic.name);
+            for index in 0..topic.partitions.len() {
+                let is_whole = partitions
+                    .get(index)
+                    .and_then(Option::as_ref)
+                    .is_some_and(|partition| partition.reader().damage().is_empty() && !partition.is_offline());
+                if !is_whole {
+                    names.push(format!("{}-{index}", topic.name));
+                }
+            }
+        }
+        names
+    }
+
+    /// How far the old leader is known to have gone, by what it told last.
+    fn old_leader_ends(&self) -> HashMap<TopicIdPartition, Offset> {
+        let mut ends: HashMap<TopicIdPartition, Offset> =
+            self.current_leader().iter().flat_map(|peer| peer.lags()).map(|(id, lag, _)| (id, lag.end)).collect();
+        for (id, end) in &mut ends {
+            if let Some(partition) = self.replicas.find(*id) {
+                *end = partition.told_high_watermark().max(*end);
+            }
+        }
+        ends
+    }
+
     /// What the old leader is known to have had beyond what is here.
-    fn compare_with_leader(&self, answer: &mut PromotionAnswer) {
-        let peer: Option<Arc<Peer>> = self.current_leader();
-        let ends: std::collections::HashMap<_, Offset> =
-            peer.iter().flat_map(|peer| peer.lags()).map(|(id, lag, _)| (id, lag.end)).collect();
-        answer.partitions = self
-            .replicas
-            .all()
-            .iter()
-            .map(|partition| {
-                let log_end = partition.position().log_end;
-                let told = partition.told_high_watermark();
-                let old_leader_end = ends.get(&partition.id()).copied().map(|end| end.max(told));
-                PromotedPartition {
-                    topic: partition.name().topic.to_string(),
-                    partition: partition.index().get(),
+    fn compare(&self, ends: &HashMap<TopicIdPartition, Offset>, answer: &mut PromotionAnswer) {
+        let image = self.controller.image();
+        answer.partitions.clear();
+        answer.caught_up = true;
+        for topic in image.topics() {
+            let partitions = self.replicas.of_topic(&topic.name);
+            for (index, _) in (0..).zip(&topic.partitions) {
+                let partition = usize::try_from(index).ok().and_then(|at| partitions.get(at)?.as_ref());
+                let log_end = partition.map_or(Offset::ZERO, |partition| partition.led_from());
+                let old_leader_end = ends.get(&TopicIdPartition::new(topic.id, PartitionIndex::new(index))).copied();
+                let lost_records = old_leader_end.map_or(0, |end| unsigned(end.get().saturating_sub(log_end.get())));
+                answer.caught_up &= partition.is_some() && old_leader_end.is_some() && lost_records == 0;
+                answer.partitions.push(PromotedPartition {
+                    topic: topic.name.to_string(),
+                    partition: index,
                     log_end: log_end.get(),
                     old_leader_end: old_leader_end.map(Offset::get),
-                    lost_records: old_leader_end.map_or(0, |end| unsigned(end.get().saturating_sub(log_end.get()))),
-                }
-            })
-            .collect();
-        let is_open = peer.is_some_and(|peer| peer.is_open());
-        answer.caught_up = is_open
-            && answer
-                .partitions
-                .iter()
-                .all(|partition| partition.old_leader_end.is_some() && partition.lost_records == 0);
+                    lost_records,
+                });
+            }
+        }
     }
 
     /// Brings the gauges up to date.
     pub(super) fn read_gauges(&self) {
-        use super::metrics::{PartitionLabel, PeerLabel};
         let metrics = &self.metrics;
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        metrics.lag_records.clear();
-        metrics.lag_bytes.clear();
-        metrics.lag_seconds.clear();
+        let mut shown = HashSet::new();
         for (peer, is_receiver) in
             self.followers().into_iter().map(|peer| (peer, false)).chain(self.current_leader().map(|peer| (peer, true)))
         {
-            let label = PeerLabel { peer: peer.address.to_string() };
+            // A leader dials from another port each time.
+            let name = if is_receiver { "leader".to_owned() } else { peer.address.to_string() };
+            let label = PeerLabel { peer: name.clone() };
             metrics.connected.get_or_create(&label).set(i64::from(peer.is_open()));
             metrics.reconnects.get_or_create(&label).set(gauge(peer.reconnects()));
             let (sent, received) = peer.bytes();
@@ -231,16 +260,21 @@ impl Links {
                 metrics.round_trip_seconds.get_or_create(&label).set(round_trip.as_secs_f64());
             }
             for partition in self.link_status(&peer, is_receiver).partitions {
-                let label = PartitionLabel {
-                    peer: peer.address.to_string(),
-                    topic: partition.topic,
-                    partition: partition.partition,
-                };
+                let label =
+                    PartitionLabel { peer: name.clone(), topic: partition.topic, partition: partition.partition };
                 metrics.lag_records.get_or_create(&label).set(partition.end.saturating_sub(partition.log_end).max(0));
                 metrics.lag_bytes.get_or_create(&label).set(gauge(partition.lag_bytes));
                 let lag = Duration::from_millis(partition.lag_ms);
                 metrics.lag_seconds.get_or_create(&label).set(lag.as_secs_f64());
+                shown.insert(label);
             }
         }
+        let mut before = metrics.shown.lock();
+        for gone in before.difference(&shown) {
+            metrics.lag_records.remove(gone);
+            metrics.lag_bytes.remove(gone);
+            metrics.lag_seconds.remove(gone);
+        }
+        *before = shown;
     }
 }

@@ -55,6 +55,8 @@ struct Known {
     lags: HashMap<TopicIdPartition, Lag>,
     /// The most bytes that were lacking since nothing was.
     lacked_bytes: u64,
+    /// Metadata came on this connection: what the node knows is what its leader knew then.
+    metadata_came: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,6 +94,9 @@ impl Peer {
         known.bytes_before = (before.bytes_before.0 + before.bytes.0, before.bytes_before.1 + before.bytes.1);
         known.batch_bytes = before.batch_bytes;
         known.last_error.clone_from(&before.last_error);
+        if known.node_id == before.node_id {
+            known.lags.clone_from(&before.lags);
+        }
     }
 
     pub(super) fn entered(&self, state: State) {
@@ -188,6 +193,22 @@ impl Peer {
         let mut known = self.known.lock();
         known.lacked_bytes = if bytes == 0 { 0 } else { known.lacked_bytes.max(bytes) };
         (bytes > 0).then_some(known.lacked_bytes)
+    }
+
+    pub(super) fn metadata_came(&self) {
+        self.known.lock().metadata_came = true;
+    }
+
+    /// Whether metadata came on this connection, and the peer was heard within `patience`.
+    pub(super) fn is_fresh(&self, patience: Duration) -> bool {
+        let now = self.clock.now();
+        let known = self.known.lock();
+        let is_heard = known.last_heard.is_some_and(|heard| now.saturating_since(heard) <= patience);
+        known.state == State::Open && known.metadata_came && is_heard
+    }
+
+    pub(super) fn node_id(&self) -> Option<NodeId> {
+        self.known.lock().node_id
     }
 
     pub(super) fn is_open(&self) -> bool {

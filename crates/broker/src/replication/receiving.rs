@@ -79,7 +79,11 @@ async fn serve(
     mut shutdown: Shutdown,
 ) {
     tracing::info!("WAL receiver: Accepted connection from {address}");
-    let stream = match links.settings.accept(stream).await {
+    let accepted = tokio::select! {
+        accepted = links.settings.accept(stream) => accepted,
+        () = shutdown.raised() => return,
+    };
+    let stream = match accepted {
         Ok(stream) => stream,
         Err(error) => {
             tracing::warn!(peer = %address, %error, "a connection to the WAL receiver is not encrypted as it must be");
@@ -141,6 +145,7 @@ impl Link {
             }
             if let Some(peer) = &self.peer {
                 peer.counted(self.wire.sent_bytes(), self.wire.received_bytes(), self.core.last_heard());
+                self.links.heard(self.session, self.core.last_heard());
             }
             let clock = self.links.clock;
             let deadline = self.core.deadline().map(|at| clock.deadline(at));
@@ -181,7 +186,10 @@ impl Link {
     fn role_changed(&mut self, is_known: bool) {
         if !is_known {
             self.inputs.push_back(Input::Close(Reason::Closing));
-        } else if !matches!(*self.links.controller.role(), Role::Following { .. }) {
+        } else if matches!(*self.links.controller.role(), Role::Following { .. }) {
+            // Perhaps of a later leader than this link's.
+            self.inputs.push_back(Input::Generation(self.links.known_leader()));
+        } else {
             self.inputs.push_back(Input::Promoted(self.links.known_leader()));
         }
     }
@@ -254,7 +262,7 @@ impl Link {
             Effect::Attach(attach) => {
                 let partition = self.find_online(attach.id);
                 let answer = match &partition {
-                    Some(partition) => partition.attach(&attach),
+                    Some(partition) => tasks::aside(|| partition.attach(&attach)),
                     None => return self.unknown(attach.id),
                 };
                 self.note(attach.id, attach.high_watermark);
@@ -264,7 +272,7 @@ impl Link {
                 let Some(partition) = self.links.replicas.find(truncate.id) else { return self.unknown(truncate.id) };
                 let answer = tasks::aside(|| {
                     partition.prepare_truncate(&truncate)?;
-                    self.checkpoint()?;
+                    self.checkpoint(&partition)?;
                     partition.truncate(&truncate)
                 });
                 self.answer(truncate.id, answer);
@@ -280,7 +288,7 @@ impl Link {
                 }
                 let answer = tasks::aside(|| {
                     partition.prepare_reset(&reset)?;
-                    self.checkpoint()?;
+                    self.checkpoint(&partition)?;
                     partition.reset(&reset)
                 });
                 self.answer(reset.id, answer);
@@ -351,11 +359,11 @@ impl Link {
         let Some(subscription) = self.links.replicas.feed().subscribe() else {
             return self.inputs.push_front(failed(Reason::Other, "too many links"));
         };
+        subscription.list_all(self.links.replicas.all());
         self.subscription = Some(subscription);
         self.generation = Some(generation);
         self.wire.open(Limits::open(PAYLOAD_BYTES_MAX));
-        let peer = self.links.leader(&self.address.to_string());
-        peer.met(node_id);
+        let peer = self.links.leader(&self.address.to_string(), node_id);
         peer.entered(State::Open);
         self.peer = Some(peer);
         self.links.followed.send_replace(Some(Followed { session: self.session, leader }));
@@ -370,7 +378,10 @@ impl Link {
         let MetadataDelta { base, end, batches } = delta;
         let batches = JournalBatches { base, end, bytes: batches.into() };
         let input = match self.links.controller.append_journal(generation, batches).await {
-            Ok(end) => Input::JournalApplied { end },
+            Ok(end) => {
+                self.metadata_came();
+                Input::JournalApplied { end }
+            }
             Err(error) => metadata_failed(&error),
         };
         self.inputs.push_back(input);
@@ -386,9 +397,18 @@ impl Link {
             bytes: part.records.into(),
         };
         match self.links.controller.install_snapshot(generation, part).await {
-            Ok(Some(end)) => self.inputs.push_back(Input::JournalApplied { end }),
+            Ok(Some(end)) => {
+                self.metadata_came();
+                self.inputs.push_back(Input::JournalApplied { end });
+            }
             Ok(None) => {}
             Err(error) => self.inputs.push_back(metadata_failed(&error)),
+        }
+    }
+
+    fn metadata_came(&self) {
+        if let Some(peer) = &self.peer {
+            peer.metadata_came();
         }
     }
 
@@ -403,7 +423,9 @@ impl Link {
         Some(partition)
     }
 
-    fn checkpoint(&self) -> Result<(), FollowError> {
+    /// The checkpoint before a cut, which must be about the log that is about to be cut.
+    fn checkpoint(&self, partition: &Arc<Partition>) -> Result<(), FollowError> {
+        partition.checkpoint()?;
         self.links.replicas.write_checkpoint().map_err(|error| LogError::Offline(error.to_string().into()).into())
     }
 

@@ -26,6 +26,8 @@ use super::wire::{Turn, Wire};
 use crate::replica::{Partition, Subscription, segment_part};
 use crate::tasks::{self, Shutdown};
 
+/// A link that stood for so long was a good one: the next attempt follows soon.
+const GOOD: Duration = Duration::from_secs(10);
 /// How long a connection may take to be made.
 const DIAL_MAX: Duration = Duration::from_secs(10);
 /// Partitions that are looked at before the socket is again.
@@ -39,6 +41,8 @@ const DELTA_HEAD_BYTES: usize = 64;
 pub(super) async fn keep_sending(links: Arc<Links>, address: Arc<str>, mut shutdown: Shutdown) {
     let peer = links.follower(&address);
     let mut back_off = BackOff::default();
+    // The number given to a follower that has not come back with it.
+    let mut given = None;
     let mut version = links.controller.journal().version;
     let mut role = links.replicas.role();
     loop {
@@ -61,7 +65,9 @@ pub(super) async fn keep_sending(links: Arc<Links>, address: Arc<str>, mut shutd
         match dialled.unwrap_or_else(timed_out) {
             Ok(stream) => {
                 peer.entered(State::Handshake);
-                if run(&links, &peer, term, stream, &mut shutdown).await {
+                let began = links.clock.now();
+                given = run(&links, &peer, term, given, stream, &mut shutdown).await;
+                if links.clock.now().saturating_since(began) >= GOOD {
                     back_off.reset();
                 }
             }
@@ -92,18 +98,31 @@ struct Link<'a> {
     inputs: VecDeque<Input>,
     /// The follower, once the handshake is complete.
     node_id: Option<NodeId>,
+    /// The number that was given to the follower at this address, which has not come back with it.
+    given: Option<NodeId>,
+    /// It was given on this connection.
+    just_given: bool,
+    /// How far the follower has the journal, exclusive.
+    journal_acked: Option<Offset>,
     is_over: bool,
 }
 
-/// Runs a connection to its end; true where the handshake was completed.
-async fn run(links: &Arc<Links>, peer: &Peer, term: Term, stream: Stream, shutdown: &mut Shutdown) -> bool {
+/// Runs a connection to its end. Gives the number that was given to a follower which has not come back with it.
+async fn run(
+    links: &Arc<Links>,
+    peer: &Peer,
+    term: Term,
+    given: Option<NodeId>,
+    stream: Stream,
+    shutdown: &mut Shutdown,
+) -> Option<NodeId> {
     let Ok(nonce) = nonce() else {
         tracing::error!("the system gives no random numbers, no link is opened");
-        return false;
+        return given;
     };
     let Some(subscription) = links.replicas.feed().subscribe() else {
         tracing::error!(follower = %peer.address, "too many links");
-        return false;
+        return given;
     };
     let status = links.controller.journal();
     let core = Sender::new(Config {
@@ -132,10 +151,13 @@ async fn run(links: &Arc<Links>, peer: &Peer, term: Term, stream: Stream, shutdo
         told: HashMap::new(),
         inputs: VecDeque::from([Input::Connected { nonce }]),
         node_id: None,
+        given,
+        just_given: false,
+        journal_acked: None,
         is_over: false,
     };
     link.keep(status.version, shutdown).await;
-    let Link { wire, node_id, session, told, .. } = link;
+    let Link { wire, node_id, given, session, told, .. } = link;
     peer.counted(wire.sent_bytes(), wire.received_bytes(), links.clock.now());
     if let Some(node_id) = node_id {
         told.values().for_each(|(partition, _)| partition.follower_detached(node_id, session));
@@ -145,7 +167,7 @@ async fn run(links: &Arc<Links>, peer: &Peer, term: Term, stream: Stream, shutdo
         }
     }
     wire.close().await;
-    node_id.is_some()
+    given
 }
 
 impl Link<'_> {
@@ -234,6 +256,9 @@ impl Link<'_> {
                 }
                 _ => {
                     let state = partition.state();
+                    if let Some((node_id, end)) = self.node_id.zip(self.journal_acked) {
+                        partition.journal_acked(node_id, end);
+                    }
                     self.told.insert(id, (partition, state.leader_epoch));
                     self.inputs.push_back(Input::Partition(state));
                 }
@@ -289,6 +314,7 @@ impl Link<'_> {
             Effect::ReadJournal { from, bytes_max } => self.read_journal(from, bytes_max),
             Effect::ReadSnapshot => self.read_snapshot(),
             Effect::JournalAcked { end } => {
+                self.journal_acked = Some(end);
                 if let Some(node_id) = self.node_id {
                     self.told.values().for_each(|(partition, _)| partition.journal_acked(node_id, end));
                 }
@@ -392,6 +418,14 @@ impl Link<'_> {
     /// A number for a follower that has none: the controller's to give, where this node leads. One that follows itself takes
     /// one at random that no node has: what it gives must be none that its leader gives meanwhile.
     async fn assign_node_id(&mut self) -> Option<NodeId> {
+        self.just_given = true;
+        if self.given.is_none() {
+            self.given = self.new_node_id().await;
+        }
+        self.given
+    }
+
+    async fn new_node_id(&mut self) -> Option<NodeId> {
         if self.term.leader_id != self.links.node_id() {
             let image = self.links.controller.image();
             let random = || u16::from_be_bytes(nonce().ok()?[..2].try_into().ok()?).checked_add(10_000);
@@ -411,6 +445,13 @@ impl Link<'_> {
     }
 
     async fn established(&mut self, node_id: NodeId, advertised: &str, rack: &str) {
+        // Nothing was given on this connection: it has kept its number.
+        self.given = self.given.filter(|given| *given == node_id && self.just_given);
+        let others = self.links.followers().into_iter().filter(|peer| peer.address != self.peer.address);
+        if let Some(other) = others.filter(|peer| peer.is_open() && peer.node_id() == Some(node_id)).last() {
+            tracing::error!(follower = %self.peer.address, %node_id, other = %other.address, "two addresses lead to one follower, name one of them");
+            return self.inputs.push_front(Input::Close(Reason::SameNode));
+        }
         if self.term.leader_id == self.links.node_id() {
             let (host, port) = split_host_and_port(advertised).unwrap_or(("", 0));
             let rack = Some(rack.to_owned()).filter(|rack| !rack.is_empty());

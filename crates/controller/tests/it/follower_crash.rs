@@ -201,3 +201,39 @@ fn a_fenced_leader_stays_fenced_whichever_call_fails() {
         assert!(!node.reopened(false).controller.role().leads(), "crash seed {seed}");
     }
 }
+
+#[test]
+fn a_followers_full_disk_stops_it_only_until_there_is_room() {
+    let leader = Node::leader(1);
+    leader.run(create("a"));
+    let prepared = || {
+        let follower = Node::follower(2);
+        follower.catch_up(&leader);
+        follower
+    };
+    let calls = {
+        let before = prepared();
+        let from = before.fs.calls();
+        leader.run(create("b"));
+        before.take_journal(&leader, 1 << 20).unwrap();
+        before.fs.calls() - from
+    };
+    let mut mended = 0;
+    for call in 0..calls {
+        let follower = prepared();
+        // What the prepared one has not seen.
+        leader.run(create(&format!("c{call}")));
+        follower.fs.fail_at(call, Fault::NoSpace);
+        let stopped = follower.take_journal(&leader, 1 << 20).is_err();
+        follower.fs.heal();
+        if follower.follow(&leader).is_ok() {
+            mended += u32::from(stopped);
+            follower.take_journal(&leader, 1 << 20).unwrap();
+            follower.is_copy_of(&leader);
+        }
+        follower.fs.crash(call);
+        let again = follower.reopened(true);
+        again.catch_up(&leader);
+    }
+    assert!(mended > 0, "none of {calls} calls was one that a full disk may fail");
+}

@@ -42,6 +42,8 @@ struct State {
     mounts: Vec<PathBuf>,
     calls: u64,
     fault: Option<(u64, Fault)>,
+    /// How many syncs of file contents succeed before one fails.
+    syncs_left: Option<u64>,
     powered_off: bool,
     out_of_files: bool,
 }
@@ -86,6 +88,12 @@ impl MemFs {
         state.fault = Some((state.calls + call, fault));
     }
 
+    /// Makes the `sync`-th sync of file contents from now fail, counted from 0. What it should have written is lost, also
+    /// for a later one that succeeds.
+    pub fn fail_sync_at(&self, sync: u64) {
+        self.state.lock().syncs_left = Some(sync);
+    }
+
     /// Makes a directory a file system of its own: a sync of the one does not reach the other.
     pub fn mount(&self, path: &Path) {
         self.state.lock().mounts.push(path.to_owned());
@@ -105,6 +113,7 @@ impl MemFs {
     pub fn heal(&self) {
         let mut state = self.state.lock();
         state.fault = None;
+        state.syncs_left = None;
         state.powered_off = false;
     }
 
@@ -114,6 +123,7 @@ impl MemFs {
         let mut random = Random(seed ^ 0x9e37_79b9_7f4a_7c15);
         let mut state = self.state.lock();
         state.fault = None;
+        state.syncs_left = None;
         state.powered_off = false;
         state.locks.clear();
         state.crash_names(&mut random);
@@ -191,6 +201,13 @@ impl State {
         }
     }
 
+    /// As [`State::fault`], for a sync of file contents.
+    fn sync_fault(&mut self) -> Option<Fault> {
+        let left = self.syncs_left.take();
+        self.syncs_left = left.and_then(|left| left.checked_sub(1));
+        self.fault().or((left == Some(0)).then_some(Fault::Io))
+    }
+
     fn descriptor(&self) -> io::Result<()> {
         if self.out_of_files { Err(io::Error::from_raw_os_error(24)) } else { Ok(()) }
     }
@@ -200,7 +217,7 @@ impl State {
     }
 
     fn sync_all(&mut self, device: u64) -> io::Result<()> {
-        if let Some(fault) = self.fault() {
+        if let Some(fault) = self.sync_fault() {
             if fault == Fault::Io {
                 self.files.iter_mut().for_each(|file| file.dirty.clear());
             }
@@ -611,7 +628,8 @@ impl File for MemFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        match self.fault() {
+        let fault = self.state.lock().sync_fault();
+        match fault {
             None => self.with(FileState::sync),
             Some(fault) => {
                 if fault == Fault::Io {

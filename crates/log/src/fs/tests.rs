@@ -185,6 +185,19 @@ fn a_sync_that_failed_loses_its_bytes_although_the_next_one_succeeds() {
 }
 
 #[test]
+fn the_planned_sync_fails_and_no_other_call_does() {
+    let (fs, file) = written();
+    fs.fail_sync_at(1);
+    for byte in 0..5 {
+        file.write_all_at(&[byte; 10], 0).unwrap();
+    }
+    fs.sync_dir(Path::new("/d")).unwrap();
+    file.sync_data().unwrap();
+    assert!(file.sync_data().is_err());
+    file.sync_data().unwrap();
+}
+
+#[test]
 fn the_planned_call_fails_and_leaves_a_part() {
     let (fs, file) = written();
     fs.fail_at(1, Fault::NoSpace);

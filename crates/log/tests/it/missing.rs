@@ -170,6 +170,52 @@ fn what_a_power_cut_took_from_a_rolled_segment_that_nobody_synced_is_passed_over
 }
 
 #[test]
+fn a_log_that_is_cut_where_a_power_cut_took_something_has_no_hole() {
+    for from in [0, 2] {
+        let (fs, checkpoint, lost, _) = torn(o(from), false);
+        let (mut log, _) = open(&fs, unsynced(), Some(checkpoint), false);
+        assert_eq!(log.first_lost(), Some(o(lost)));
+        let end = log.log_end();
+        log.prepare_cut(o(lost)).unwrap();
+        let before = log.checkpoint().unwrap();
+        let cut = log.cut_aside(o(lost), "it lies behind what a power cut took").unwrap().unwrap();
+        assert_eq!((cut.from, cut.to), (o(lost), end));
+        assert_eq!((log.first_lost(), log.log_end()), (None, o(lost)));
+        append(&mut log, 500, 1);
+        let after = log.close_cleanly().unwrap();
+        drop(log);
+        for (checkpoint, clean) in [(before, false), (after, true)] {
+            let (log, recovered) = open(&fs, unsynced(), Some(checkpoint), clean);
+            assert_eq!((recovered.damage, recovered.lost, log.first_lost()), (vec![], vec![], None));
+            assert_eq!(consumed(&log), ((0..=lost).collect(), vec![]));
+        }
+    }
+}
+
+#[test]
+fn a_lost_range_is_forgotten_when_the_log_comes_to_end_before_it() {
+    let (fs, checkpoint, lost, next) = torn(o(0), true);
+    let (log, _) = open(&fs, unsynced(), Some(checkpoint), false);
+    let end = log.log_end().get();
+    assert_eq!((log.first_lost(), end > next), (Some(o(lost)), true));
+    drop(log);
+    // The next power cut takes what lay behind it as well.
+    for base in (next..end).filter(|base| fs.exists(&segment(*base)).unwrap()).collect::<Vec<_>>() {
+        fs.remove_file(&segment(base)).unwrap();
+    }
+    let (mut log, _) = open(&fs, unsynced(), Some(checkpoint), false);
+    assert_eq!((log.first_lost(), log.log_end()), (None, o(lost)));
+    for tag in 500..505 {
+        append(&mut log, tag, 1);
+    }
+    assert_eq!(consumed(&log), ((0..lost + 5).collect(), vec![]));
+    let checkpoint = log.close_cleanly().unwrap();
+    drop(log);
+    let (log, _) = open(&fs, unsynced(), Some(checkpoint), true);
+    assert_eq!(consumed(&log), ((0..lost + 5).collect(), vec![]));
+}
+
+#[test]
 fn without_a_checkpoint_nothing_is_called_lost() {
     let (fs, _, lost, next) = torn(o(2), false);
     let (log, recovered) = open(&fs, unsynced(), None, false);

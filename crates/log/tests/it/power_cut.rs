@@ -64,3 +64,23 @@ fn a_log_start_that_was_forgotten_brings_its_epochs_back() {
         }
     }
 }
+
+#[test]
+fn a_log_that_began_anew_does_not_give_its_offsets_again() {
+    for seed in 0..50 {
+        let fs = disk();
+        let mut log = create(&fs, small());
+        while log.segments_count() < 3 {
+            append(&mut log, 40, 3);
+        }
+        log.flush().unwrap();
+        log.prepare_cut(log.first_segment()).unwrap();
+        let checkpoint = log.checkpoint().unwrap();
+        log.reset_to(o(500), None).unwrap();
+        // Neither a flush nor a checkpoint follows.
+        drop(log);
+        fs.crash(seed);
+        let (log, recovered) = open(&fs, small(), Some(checkpoint), false);
+        assert_eq!((recovered.damage.as_slice(), log.log_start(), log.log_end()), (&[][..], o(500), o(500)), "{seed}");
+    }
+}

@@ -91,6 +91,7 @@ fn an_image_against_the_one_before_gives_what_its_records_gave() {
         }
         // A record that changes the leader or fences may leave every broker as it was.
         found.brokers_changed |= expected.brokers_changed;
+        assert!(std::mem::take(&mut found.is_replacement) && !expected.is_replacement());
         assert_eq!(found, expected, "{records:?}");
     }
 }

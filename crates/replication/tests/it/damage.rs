@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use chronik_log::Checkpoint;
+use chronik_replication::link::{receiver, sender};
 use chronik_replication::message::{Progress, ResetCause};
 use chronik_replication::{Effect, Mode};
 
@@ -139,6 +140,28 @@ fn a_replica_in_sync_that_lost_something_leaves_until_it_has_it_again() {
     drop(Link::connected(&mut leader, &mut follower));
     assert_eq!(proposals(&leader).first().map(|proposal| proposal.isr.clone()), Some(vec![LEADER]));
     assert_eq!(leader.replica.high_watermark(), o(30));
+}
+
+#[test]
+fn a_leader_that_lost_epochs_with_a_damaged_range_has_nobody_cut_what_it_lost() {
+    let history: Vec<_> = (0..10).map(|tag| (0, tag)).chain((10..20).map(|tag| (1, tag))).collect();
+    for (damaged, follower_keeps) in [(10, true), (4, false), (15, false)] {
+        let mut leader = Node::follower_with(&history);
+        damage(&mut leader, damaged, true, false);
+        assert!(leader.replica.become_leader(assignment(5, &[LEADER]), at(0).now, &mut leader.effects));
+        leader.produce_all(100..105);
+        let mut follower = Node::follower_with(&history);
+        let mut link = Link::new(sender_config(), receiver_config());
+        link.tell_receiver(receiver::Input::Connected { nonce: [2; 32] }, &mut follower);
+        link.tell_sender(sender::Input::Connected { nonce: [1; 32] }, &mut leader);
+        let mut state = leader.replica.partition_state(id(), o(0));
+        assert_eq!(state.damaged, [(o(damaged), o(damaged + 1))]);
+        state.epochs.retain(|entry| entry.0 != epoch(1));
+        link.tell_sender(sender::Input::Partition(state), &mut leader);
+        link.run(&mut leader, &mut follower);
+        assert_eq!(follower.replica.log().log_end() == o(20), follower_keeps, "{}", link.transcript);
+        assert_eq!(link.transcript.contains("unreadable at 10"), follower_keeps, "{}", link.transcript);
+    }
 }
 
 #[test]

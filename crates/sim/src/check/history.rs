@@ -95,13 +95,15 @@ impl History {
         Ok(())
     }
 
-    /// Compares everything with the log as it is at the end. `excused` says of a batch whether its loss was allowed.
+    /// Compares everything with the log as it is at the end. `excused` says of a batch whether its loss was allowed,
+    /// `may_vanish` whether it was polled aside of the log, `is_forgotten` of an offset whether a leader was damaged there.
     pub fn judge(
         &self,
         log: &Ledger,
         log_start: Offset,
         excused: impl Fn(Offset, u32) -> bool,
         may_vanish: impl Fn(&Batch) -> bool,
+        is_forgotten: impl Fn(Offset) -> bool,
     ) -> Result<(), Violation> {
         let mut places: BTreeMap<u32, Vec<Offset>> = BTreeMap::new();
         for batch in log.range(log_start, log.log_end()) {
@@ -110,7 +112,8 @@ impl History {
         for (number, sent) in self.sent.iter().enumerate() {
             let at = places.get(&sent.crc).map_or(&[][..], Vec::as_slice);
             if sent.idempotent {
-                hold!(DUPLICATE, at.len() <= 1, "batch {number} stands at {at:?}");
+                let known = at.iter().filter(|offset| !is_forgotten(**offset));
+                hold!(DUPLICATE, known.count() <= 1, "batch {number} stands at {at:?}");
             }
             let Some(told) = sent.acknowledged.filter(|told| told.survives && told.base_offset >= log_start) else {
                 continue;
@@ -138,7 +141,7 @@ mod tests {
     const LOG: [fn() -> Batch; 2] = [|| batch(0, 0, 1), || batch(1, 0, 2)];
 
     fn judge(history: &History, log: &[Batch]) -> Result<(), Violation> {
-        history.judge(&Ledger::of(log.iter().copied()), Offset::ZERO, |_, _| false, |_| false)
+        history.judge(&Ledger::of(log.iter().copied()), Offset::ZERO, |_, _| false, |_| false, |_| false)
     }
 
     fn acknowledged(crc: u32, at: i64) -> History {

@@ -13,7 +13,7 @@ use super::process::{PAYLOAD_BYTES_MAX, Process, Refusal, Work};
 use super::wire::Wire;
 use super::{CLUSTER_ID, Context, time, wall};
 use crate::journal::Journal;
-use crate::mutation::Mutation;
+use crate::mutation::{Mutation, add_left};
 use crate::network::End;
 
 /// A connection that was accepted.
@@ -88,15 +88,13 @@ impl Process {
                 incoming.wire.send(&frame);
             }
             Effect::Adopt { .. } | Effect::Pulse(_) => {}
-            // The handshake began when this node did not know of the higher generation yet.
-            Effect::Established { generation, .. } if generation < journal.generation() => {
-                let (generation, leader_id) = (journal.generation(), journal.leader());
-                let fenced = Fenced { generation, leader_id, advertised: advertised(leader_id) };
-                self.work.push_back(Work::In(end, Input::Promoted(fenced)));
-            }
             Effect::Established { leader_id, generation, .. } => {
                 incoming.wire.decoder.set_limits(Limits::open(PAYLOAD_BYTES_MAX));
                 journal.heard(generation, leader_id);
+                let known = Fenced { generation, leader_id, advertised: advertised(leader_id) };
+                for other in self.incoming.keys().filter(|other| **other != end) {
+                    self.work.push_back(Work::In(*other, Input::Generation(known.clone())));
+                }
                 if let Some(old) = self.following.replace(end).filter(|old| *old != end) {
                     self.work.push_back(Work::In(old, Input::Close(Reason::Replaced)));
                 }
@@ -131,8 +129,17 @@ impl Process {
                     {
                         answer.epochs.clear();
                     }
+                    if let Ok(answer) = &mut answer {
+                        add_left(&mut answer.epochs, &slot.left);
+                    }
                     answer
                 });
+                let answer = match answer {
+                    Ok(Attached { damaged: Some(offset), .. }) if mutation == Some(Mutation::DamageStays) => {
+                        Err((Reason::Storage, format!("damaged at {offset}")))
+                    }
+                    answer => answer,
+                };
                 self.answer(end, attach.id, answer);
             }
             Effect::Truncate(mut truncate) => {
@@ -142,6 +149,7 @@ impl Process {
                     truncate.to = slot.replica.log().log_start();
                 }
                 self.deafen(truncate.id, cx);
+                self.leave_epochs(truncate.id, truncate.to, cx);
                 let prepared = self.follow(truncate.id, cx, |slot, _| slot.replica.prepare_truncate(&truncate));
                 let answer = prepared.and_then(|()| self.checkpoint_before_cut()).and_then(|()| {
                     self.follow(truncate.id, cx, |slot, effects| slot.replica.truncate(&truncate, effects))
@@ -205,6 +213,16 @@ impl Process {
             && let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id)
         {
             slot.deaf = true;
+        }
+    }
+
+    /// M4: what a cut should take out of the history stays in it.
+    fn leave_epochs(&mut self, id: TopicIdPartition, to: Offset, cx: &Context<'_>) {
+        if cx.plan.mutation == Some(Mutation::EpochsLeft)
+            && let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id)
+        {
+            let epochs = slot.replica.log().leader_epochs();
+            slot.left.extend(epochs.entries().iter().filter(|entry| entry.1 >= to));
         }
     }
 

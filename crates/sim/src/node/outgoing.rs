@@ -13,7 +13,7 @@ use super::process::{PAYLOAD_BYTES_MAX, Process, Work};
 use super::wire::Wire;
 use super::{CLUSTER_ID, Context, time};
 use crate::journal::Journal;
-use crate::mutation::Mutation;
+use crate::mutation::{Mutation, add_left};
 use crate::network::End;
 use crate::world::Event;
 
@@ -95,10 +95,9 @@ impl Process {
         nonce.fill_with(|| cx.random.below(256) as u8);
         self.work.push_back(Work::Out(to, Input::Connected { nonce }));
         for slot in &self.slots {
-            self.work.push_back(Work::Out(
-                to,
-                Input::Partition(slot.replica.partition_state(slot.id, journal.position().end)),
-            ));
+            let mut state = slot.replica.partition_state(slot.id, journal.position().end);
+            add_left(&mut state.epochs, &slot.left);
+            self.work.push_back(Work::Out(to, Input::Partition(state)));
         }
     }
 
@@ -210,7 +209,13 @@ impl Process {
                 self.work.push_back(Work::Out(to, answer));
             }
             Effect::ReadSnapshot => self.work.push_back(Work::Out(to, Input::SnapshotRead(journal.snapshot()))),
-            Effect::JournalAcked { .. } | Effect::Pulse(_) => {}
+            Effect::Pulse(_) => {}
+            Effect::JournalAcked { end } => {
+                let ids: Vec<_> = self.slots.iter().map(|slot| slot.id).collect();
+                for id in ids {
+                    self.on_slot(id, cx, |slot, effects| slot.replica.journal_acked(to, end, effects));
+                }
+            }
             Effect::Read { id, from, end, bytes_max } => {
                 if let Some(slot) = self.slot(id) {
                     let outcome = sender::read(&slot.replica.log().reader(), from, end, bytes_max);

@@ -108,6 +108,7 @@ impl Process {
             };
             logs.push(log);
         }
+        cut_where_lost(&dir, &mut logs)?;
         if needs_sync && cx.plan.fsync {
             // The broker does either, depending on how many logs there are.
             if cx.random.one_in(2) {
@@ -409,11 +410,15 @@ impl Process {
             journal.alter_isr(partition, &Proposal { isr, partition_epoch, ..proposal.clone() });
         }
         let assignment = journal.assignment(partition, &self.replicas);
+        let journal_end = journal.position().end;
         cx.trace.line(now, format_args!("{} {partition} isr {:?} accepted={accepted}", self.id, assignment.isr));
         let refused = proposal.partition_epoch;
+        let unheard = cx.plan.mutation == Some(Mutation::IsrUnheard);
         self.on_slot(partition_id(partition), cx, |slot, effects| {
-            if accepted {
+            if accepted && unheard {
                 slot.replica.assign(assignment, now, effects);
+            } else if accepted {
+                slot.replica.assign_in_journal(assignment, journal_end, now, effects);
             } else {
                 slot.replica.isr_refused(refused, now, effects);
             }
@@ -542,8 +547,41 @@ impl Process {
     }
 }
 
+/// Where a power cut took a range that nobody had synced, the log ends: a replica has no holes.
+fn cut_where_lost(dir: &DataDir, logs: &mut [Log]) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let lost: Vec<_> = logs.iter().map(Log::first_lost).collect();
+    if lost.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    let mut checkpoints = BTreeMap::new();
+    for (log, lost) in logs.iter_mut().zip(&lost) {
+        if let Some(lost) = lost {
+            log.prepare_cut(*lost).map_err(|e| text(&e))?;
+        }
+        checkpoints.insert(log.topic_partition().clone(), log.checkpoint().map_err(|e| text(&e))?);
+    }
+    dir.write_checkpoint(&checkpoints).map_err(|e| text(&e))?;
+    let reason = "it lies behind what a power cut took";
+    for (log, lost) in logs.iter_mut().zip(lost) {
+        match lost {
+            Some(lost) if lost < log.log_start() => {
+                log.reset_to(log.log_start(), Some(reason)).map_err(|e| text(&e))?
+            }
+            Some(lost) => drop(log.cut_aside(lost, reason).map_err(|e| text(&e))?),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
 fn log_config(plan: &Plan) -> LogConfig {
-    LogConfig { segment_bytes: plan.segment_bytes, index_interval_bytes: 256, ..LogConfig::default() }
+    LogConfig {
+        segment_bytes: plan.segment_bytes,
+        index_interval_bytes: 256,
+        sync_on_roll: plan.fsync,
+        ..LogConfig::default()
+    }
 }
 
 fn settings(plan: &Plan) -> Settings {

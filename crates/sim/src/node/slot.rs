@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chronik_log::FlushJob;
-use chronik_model::{LeaderEpoch, NodeId, PartitionIndex};
+use chronik_model::{LeaderEpoch, NodeId, Offset, PartitionIndex};
 use chronik_replication::Replica;
 use chronik_replication::message::TopicIdPartition;
 
@@ -25,6 +25,8 @@ pub struct Slot {
     pub(super) heard: LeaderEpoch,
     /// M8: it does not hear of high watermarks any more.
     pub(super) deaf: bool,
+    /// M4: epochs that a cut has left.
+    pub(super) left: Vec<(LeaderEpoch, Offset)>,
     /// M6: it got data in this run.
     pub(super) fetched: bool,
 }
@@ -33,7 +35,7 @@ impl Slot {
     pub(super) fn new(id: TopicIdPartition, replica: Replica<u64>) -> Self {
         let latest = replica.log().leader_epochs().latest().unwrap_or(LeaderEpoch::NONE);
         let heard = if replica.leads() { replica.leader_epoch() } else { latest };
-        Self { id, replica, job: None, heard, deaf: false, fetched: false }
+        Self { id, replica, job: None, heard, deaf: false, left: Vec::new(), fetched: false }
     }
 
     /// The partition's number.

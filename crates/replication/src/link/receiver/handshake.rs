@@ -58,7 +58,9 @@ impl Receiver {
         }
         if config.leads {
             if hello.generation > config.generation {
-                let Hello { generation, leader_id, advertised, .. } = hello;
+                let Hello { generation, node_id, leader_id, advertised, .. } = hello;
+                // One that feeds others does not know where its own leader is reached.
+                let advertised = if node_id == leader_id { advertised } else { "".into() };
                 effects.push(Effect::Superseded(Fenced { generation, leader_id, advertised }));
             }
             return reject(Reason::IsLeader, format!("this node leads in generation {}", self.config.generation));

@@ -63,6 +63,8 @@ pub struct PartitionState {
     pub journal_end: Offset,
     /// Its leader epochs.
     pub epochs: EpochHistory,
+    /// Its damaged ranges, exclusive ends: its epochs may lack those that began there.
+    pub damaged: Vec<(Offset, Offset)>,
     /// Its bounds.
     pub bounds: Bounds,
 }

@@ -218,7 +218,7 @@ impl Sender {
             (Phase::Open, Frame::Attached(attached)) => {
                 self.touched.insert(attached.id);
                 let agreed = match self.streams.get_mut(&attached.id) {
-                    Some(stream) => stream.attached(attached, effects),
+                    Some(stream) => stream.attached(attached, time.now, effects),
                     // Removed meanwhile.
                     None => Ok(()),
                 };

@@ -98,7 +98,12 @@ impl Stream {
     }
 
     /// The follower says what it has.
-    pub(super) fn attached(&mut self, attached: Attached, effects: &mut Vec<Effect>) -> Result<(), String> {
+    pub(super) fn attached(
+        &mut self,
+        attached: Attached,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
         if self.stage != Stage::Agreeing || attached.leader_epoch != self.state.leader_epoch {
             // Of an attachment that is over.
             return Ok(());
@@ -132,6 +137,19 @@ impl Stream {
             return Ok(());
         };
         let common = common_end(&self.state.epochs, bounds.end, &epochs, log_end);
+        let parts = match common {
+            Agreement::Until(end) => end,
+            Agreement::None => log_start,
+        };
+        let damaged =
+            self.state.damaged.iter().any(|(from, to)| (*from..*to).contains(&parts) && bounds.log_start < *to);
+        if damaged && parts < log_end && bounds.first_segment < log_end {
+            // What this log has lost there, its epochs included, the follower may have.
+            self.block(now);
+            let detail = "the logs part where this one is damaged".into();
+            effects.push(Effect::Unreadable { id, from: parts, detail });
+            return Ok(());
+        }
         match common {
             Agreement::Until(end) if end < log_end && end >= log_start => self.truncate(log_end, end, effects),
             Agreement::Until(end) if end < log_end => {
