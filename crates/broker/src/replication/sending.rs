@@ -27,7 +27,7 @@ use crate::replica::{Partition, Subscription, segment_part};
 use crate::tasks::{self, Shutdown};
 
 /// A link that stood for so long was a good one: the next attempt follows soon.
-const GOOD: Duration = Duration::from_secs(10);
+const GOOD: Duration = Duration::from_secs(1);
 /// How long a connection may take to be made.
 const DIAL_MAX: Duration = Duration::from_secs(10);
 /// Partitions that are looked at before the socket is again.
