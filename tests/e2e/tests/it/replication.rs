@@ -15,6 +15,7 @@ mod promotion;
 mod reading;
 mod reference;
 mod secret;
+mod seeing;
 mod settings;
 mod several;
 mod slow;

@@ -65,7 +65,7 @@ fn follower_that_was_away_is_sent_exactly_what_it_lacks() {
     pair.leader.kill();
     pair.leader.start();
     fill(&leader, "grows", 0, 3);
-    clients::create_topic(&leader, "comes", 3, &[("retention.ms", "4567")]);
+    clients::create_topic(&leader, "comes", 3, &[("retention.ms", "4567000000000")]);
     produce(&leader, "comes", 2, -1, &[b"first"]);
     clients::delete_topic(&leader, "goes");
     admin::add_partitions(&leader, "grows", 4);
@@ -92,7 +92,7 @@ fn follower_that_was_away_is_sent_exactly_what_it_lacks() {
     wait::until_true("its files gone", BOUND, || traces(pair.follower.data(), "goes") == 0);
     assert_eq!(view::metadata(&follower, Some("grows")).topics[0].partitions.len(), 4);
     assert_eq!(admin::config(&follower, "grows", "max.message.bytes").as_deref(), Some("765432"));
-    assert_eq!(admin::config(&follower, "comes", "retention.ms").as_deref(), Some("4567"));
+    assert_eq!(admin::config(&follower, "comes", "retention.ms").as_deref(), Some("4567000000000"));
     wait::until_true("the group's offset", BOUND, || admin::committed(&follower, "readers", "grows", 0) == Ok(30));
     assert_eq!(counted(&pair.follower.get("/metrics").1, &["replication", "reset"]), 0.0);
 }

@@ -169,13 +169,11 @@ fn garbage_slow_senders_and_huge_announcements_cost_a_receiver_little() {
     let dialled = reconnects(&pair.leader, &receiver);
     let before = process::resident_bytes(pair.follower.pid());
     let started = Instant::now();
-    // Some say nothing, some a byte now and then, some announce much and send little.
-    let silent: Vec<TcpStream> = (0..10).map(|_| dial(&receiver)).collect();
+    // One sends a byte now and then, some say nothing, some announce much and send little; no more than one address may have.
     let hello = hello_of(&pair).frame().bytes;
     let dribbling = std::thread::spawn({
-        let (receiver, hello) = (receiver.clone(), hello.clone());
+        let (mut stream, hello) = (dial(&receiver), hello.clone());
         move || {
-            let mut stream = dial(&receiver);
             let mut left = hello.iter().cycle();
             // A byte each time one looks, until the other end is gone.
             wait::until_true("a slow sender closed", HANDSHAKE_BOUND, || {
@@ -191,8 +189,9 @@ fn garbage_slow_senders_and_huge_announcements_cost_a_receiver_little() {
             started.elapsed()
         }
     });
+    let silent: Vec<TcpStream> = (0..2).map(|_| dial(&receiver)).collect();
     let mut announcing: Vec<TcpStream> = Vec::new();
-    for _ in 0..30 {
+    for _ in 0..3 {
         let mut stream = dial(&receiver);
         let mut bytes = Frame::new(kind::HELLO, &[], &[]).bytes;
         bytes[at::HEAD_BYTES..at::PAYLOAD_BYTES].copy_from_slice(&(16 * 1024_u32).to_be_bytes());
@@ -221,6 +220,7 @@ fn garbage_slow_senders_and_huge_announcements_cost_a_receiver_little() {
         assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
     }
     eprintln!("a slow sender was closed after {dribbled:?}, all after {:?}", started.elapsed());
+    assert!(dribbled > Duration::from_secs(5), "closed after {dribbled:?}: not for being slow");
     assert!(rejections(&pair.follower, "handshake_timeout") > 0.0);
     assert_eq!(reconnects(&pair.leader, &receiver), dialled, "the leader's own link stood all the time");
     wait::until_true("descriptors given back", BOUND, || process::descriptors(pair.follower.pid()) < 200);

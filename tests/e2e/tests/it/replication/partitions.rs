@@ -73,6 +73,9 @@ fn follower_that_is_cut_off_is_read_meanwhile_and_catches_up() {
     let watch = view::Watch::start(&places[1].kafka, "load", shape.partitions);
     let load = Load::start(&places[0].kafka, "load", 2, shape);
     reach(&load, 1_000);
+    wait::until_true("some records there", BOUND, || {
+        view::bounds(&places[1].kafka, "load", 0).is_ok_and(|(_, end)| end > 0)
+    });
     part(network.host(0), network.host(1));
     reach(&load, 2_000);
     // A burst is enough: the minute that follows is for the link.

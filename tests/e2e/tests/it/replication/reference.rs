@@ -264,8 +264,10 @@ fn receiver_takes_cluster_and_node_id_from_its_first_leader_and_keeps_both() {
         assert_eq!(cluster(node), ours);
         assert_eq!(view::metadata(node.bootstrap(), None).cluster_id.as_deref(), Some(ours.as_str()));
     }
-    let known: Vec<i32> = view::metadata(leader.bootstrap(), None).brokers.iter().map(|node| node.node_id).collect();
-    assert_eq!(known, [1, 2, 3, 40]);
+    wait::until_true("all of them known", BOUND, || {
+        let told = view::metadata(leader.bootstrap(), None).brokers;
+        told.iter().map(|node| node.node_id).collect::<Vec<_>>() == [1, 2, 3, 40]
+    });
     leader.kill();
     second.kill();
     second.start();
