@@ -161,14 +161,20 @@ fn link_that_flaps_leaves_identical_logs() {
     clients::create_topic(&places[0].kafka, "load", shape.partitions, &[("segment.bytes", "1048576")]);
     let load = Load::start(&places[0].kafka, "load", 2, shape);
     let watch = view::Watch::start(&places[0].kafka, "load", shape.partitions);
-    for round in 0..10 {
+    let told = || view::bounds(&places[1].kafka, "load", 0).map_or(0, |(_, end)| end);
+    let dialled = || Status::of(&leader).follower(&places[1].receiver).number("reconnects");
+    for round in 0..7 {
         // The follower's cable is pulled; this process reaches the leader all the same.
         network.host(1).unplug();
         wait::window(Duration::from_millis(random.between(50, 350)));
         network.host(1).plug_in();
         if round % 3 == 0 {
+            let (before, end) = (dialled(), told());
+            wait::until_true("the stream to go on", BOUND, || told() > end);
             network.host(1).reset_from(network.host(0));
-            wait::window(Duration::from_millis(200));
+            wait::until_true("the reset noticed", BOUND, || {
+                Status::of(&leader).follower(&places[1].receiver).state() != "streaming" || dialled() > before
+            });
             network.heal();
         }
         wait::window(Duration::from_millis(random.between(50, 350)));
