@@ -229,6 +229,8 @@ impl Log {
             let path = place.path(offset, SNAPSHOT_SUFFIX);
             remove_if_there(&*place.fs, &path).map_err(|source| self.change_failed(path, source))?;
         }
+        let forgotten = self.forget_high_watermark();
+        forgotten.map_err(|source| self.change_failed(place.dir.join(crate::high_watermark::FILE), source))?;
         let created = Segment::create(Arc::clone(&place), base, u64::from(self.config.index_interval_bytes));
         let (segment, file) = created.map_err(|source| self.change_failed(place.path(base, LOG_SUFFIX), source))?;
         // What was there is gone for good: a crash must not bring back a log that begins at 0 and gives its offsets again.
@@ -268,6 +270,8 @@ impl Log {
             view.high_watermark_mark = None;
             view.last_stable = view.last_stable.min(to);
         }
+        drop(view);
+        self.write_high_watermark();
     }
 
     /// Copies everything from `from` on to a file of its own, durably. Bytes are copied as they lie there, damage included.

@@ -15,6 +15,7 @@ pub mod dump;
 mod flush;
 mod follower;
 pub mod fs;
+mod high_watermark;
 mod index;
 mod leader_epoch;
 mod log;

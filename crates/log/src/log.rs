@@ -17,6 +17,7 @@ use crate::checkpoint::{Checkpoint, with_checksum};
 use crate::config::LogConfig;
 use crate::damage::Damage;
 use crate::flush::{FlushJob, Pending, Unsynced};
+use crate::high_watermark::Kept;
 use crate::fs::{Durability, File, Fs, is_out_of_files, replace_file};
 use crate::leader_epoch::{self, History};
 use crate::producer_state::{ProducerEntry, Producers, Refused};
@@ -214,6 +215,7 @@ pub struct Log {
     pub(crate) truncations: u64,
     /// The log is about to be cut: nothing becomes durable before it is.
     pub(crate) cut_prepared: bool,
+    pub(crate) kept_high_watermark: Kept,
     /// The file of leader epochs has, or once had, an entry that a power cut may bring back.
     epochs_on_file: bool,
     failed: Option<Arc<str>>,
@@ -310,6 +312,7 @@ impl Log {
             recent_ends: VecDeque::new(),
             truncations: 0,
             cut_prepared: false,
+            kept_high_watermark: Kept::default(),
             epochs_on_file: parts.epochs_on_file,
             failed: None,
         }
@@ -701,6 +704,8 @@ impl Log {
         view.high_watermark = high_watermark;
         view.high_watermark_mark = mark;
         view.last_stable = last_stable.clamp(view.last_stable, high_watermark);
+        drop(view);
+        self.write_high_watermark();
     }
 
     // ---- flush ----------------------------------------------------------------------------------------------------

@@ -247,7 +247,11 @@ impl Recovery {
             }
         };
         self.producers.expire(now, self.config.producer_id_expiration);
-        let high_watermark = from.map_or(log_start, |from| from.high_watermark).clamp(log_start, log_end);
+        let place = &self.place;
+        let kept = crate::high_watermark::read(&*place.fs, &place.dir, self.epochs.latest());
+        let kept = self.io(&place.dir.join(crate::high_watermark::FILE), kept)?;
+        let high_watermark = from.map(|from| from.high_watermark).max(kept).unwrap_or(log_start);
+        let high_watermark = high_watermark.clamp(log_start, log_end);
         let end = Mark { offset: log_end, segment: active.base_offset, position: active.size() };
         let begin = self.segments.get(start.number).map_or(end, |segment| Mark {
             offset: start.offset,

@@ -72,12 +72,21 @@ impl Log {
             return Ok(Vec::new());
         }
         if going == segments.len() {
-            self.roll().map_err(|error| match error {
-                AppendError::Io { file, source } => LogError::Io { file, source },
-                error => LogError::Offline(error.to_string().into()),
-            })?;
+            self.end_segment()?;
         }
         self.remove_first(going)
+    }
+
+    /// Begins a segment at the log end, so that the one before can be removed as a whole. Nothing where there is one.
+    pub fn end_segment(&mut self) -> Result<(), LogError> {
+        self.online().map_err(LogError::Offline)?;
+        if self.active.size() == 0 {
+            return Ok(());
+        }
+        self.roll().map_err(|error| match error {
+            AppendError::Io { file, source } => LogError::Io { file, source },
+            error => LogError::Offline(error.to_string().into()),
+        })
     }
 
     /// Removes the segments that lie below the log start as a whole. A follower keeps the active one, which its leader

@@ -113,12 +113,18 @@ pub(crate) struct Following {
     pub(crate) told: Offset,
     /// The leader's log start as it was last told, inclusive.
     pub(crate) log_start: Offset,
+    /// Where the leader's first segment begins, as it was last told.
+    pub(crate) first_segment: Offset,
     /// The leader epoch in which the high watermark was learned.
     pub(crate) told_in: LeaderEpoch,
     /// Whether the leader has said how far the log is committed, since the news of a later leader or the last cut.
     pub(crate) spoken: bool,
     /// The highest high watermark before a cut, exclusive: consumers have seen it.
     pub(crate) seen: Offset,
+    /// What the own log says of the high watermark may be older than what consumers were served before a crash.
+    pub(crate) unsettled: bool,
+    /// Serves what it has although the leader could not be asked.
+    pub(crate) alone: bool,
     /// The first damaged offset that the leader was told.
     pub(crate) damaged: Option<Offset>,
 }
@@ -129,9 +135,12 @@ impl Following {
             attached: None,
             told: Offset::ZERO,
             log_start: Offset::ZERO,
+            first_segment: Offset::ZERO,
             told_in,
             spoken: true,
             seen: Offset::ZERO,
+            unsettled: false,
+            alone: false,
             damaged: None,
         }
     }
@@ -139,11 +148,39 @@ impl Following {
     /// Whether consumers may be served: not between the news of a later leader and its first word, nor below what they
     /// have seen, as far as the leader still has that.
     pub(crate) fn is_readable(&self, high_watermark: Offset) -> bool {
-        self.spoken && high_watermark >= self.seen.min(self.told)
+        self.spoken && !self.unsettled && high_watermark >= self.seen.min(self.told)
     }
 }
 
 impl<T> Replica<T> {
+    /// The process before this one did not stop cleanly: its consumers may have been served more than is known here, so
+    /// nobody is served before the leader has spoken, or [`Replica::serve_alone`]. For a replica that follows.
+    pub fn unsettle(&mut self) {
+        let log_end = self.log.log_end();
+        if let Role::Follower(following) = &mut self.role {
+            (following.unsettled, following.seen) = (true, following.seen.max(log_end));
+        }
+    }
+
+    /// The leader cannot be asked how far the log was committed: consumers are served what is known here.
+    pub fn serve_alone(&mut self) {
+        let high_watermark = self.high_watermark;
+        if let Role::Follower(following) = &mut self.role
+            && following.unsettled
+        {
+            (following.unsettled, following.alone, following.seen) = (false, true, high_watermark);
+        }
+    }
+
+    /// Whether others may be fed from this replica. One that follows and serves less than it once did would have them
+    /// cut what is committed.
+    pub fn is_settled(&self) -> bool {
+        match &self.role {
+            Role::Leader(_) => true,
+            Role::Follower(following) => following.is_readable(self.high_watermark) && !following.alone,
+        }
+    }
+
     /// The leader wants to send: tells it what is here.
     ///
     /// # Errors
@@ -263,6 +300,9 @@ impl<T> Replica<T> {
     /// The leader is not the one attached to, or the disk failed.
     pub fn progress(&mut self, progress: &Progress, effects: &mut Vec<Effect<T>>) -> Result<(), FollowError> {
         self.agreed(progress.leader_epoch)?;
+        if let Role::Follower(following) = &mut self.role {
+            following.first_segment = progress.first_segment;
+        }
         self.told(progress.high_watermark, progress.log_start, effects)
     }
 
@@ -279,6 +319,7 @@ impl<T> Replica<T> {
             following.told_in = leader_epoch;
             following.log_start = log_start;
             following.spoken = true;
+            (following.unsettled, following.alone) = (false, false);
         }
         self.advance(effects);
         self.follow_log_start()?;
@@ -292,6 +333,10 @@ impl<T> Replica<T> {
             let log_start = following.log_start.min(self.high_watermark);
             if log_start > self.log.log_start() {
                 self.log.delete_records_before(log_start)?;
+            }
+            // The leader's retention took all that there was.
+            if following.first_segment == self.log.log_end() && self.log.log_start() == self.log.log_end() {
+                self.log.end_segment()?;
             }
         }
         Ok(())

@@ -251,6 +251,8 @@ pub struct Progress {
     pub high_watermark: Offset,
     /// The leader's log start, inclusive.
     pub log_start: Offset,
+    /// Where the leader's first segment begins: at its log end once all that it held was removed.
+    pub first_segment: Offset,
 }
 
 /// The leader sends nothing more of a partition: its topic is deleted, or it is about to be attached anew.

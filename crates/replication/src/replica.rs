@@ -164,7 +164,12 @@ impl<T> Replica<T> {
     }
 
     /// Follows on a recovered log, at the leader epoch that the metadata knows.
-    pub fn follow(log: Log, leader_epoch: LeaderEpoch, settings: Settings) -> Self {
+    pub fn follow(mut log: Log, leader_epoch: LeaderEpoch, settings: Settings) -> Self {
+        log.keep_high_watermark(true);
+        Self::recovered(log, leader_epoch, settings)
+    }
+
+    fn recovered(log: Log, leader_epoch: LeaderEpoch, settings: Settings) -> Self {
         // Nothing is known of the high watermark's origin but that it is no older than the last batch.
         let told_in = log.leader_epochs().latest().unwrap_or(LeaderEpoch::NONE);
         Self {
@@ -188,7 +193,7 @@ impl<T> Replica<T> {
         now: Instant,
         effects: &mut Vec<Effect<T>>,
     ) -> Self {
-        let mut replica = Self::follow(log, assignment.leader_epoch, settings);
+        let mut replica = Self::recovered(log, assignment.leader_epoch, settings);
         replica.begin_to_lead(assignment, now, effects);
         replica
     }
@@ -468,6 +473,7 @@ impl<T> Replica<T> {
         };
         if leader_epoch > self.leader_epoch || self.leads() {
             self.leader_epoch = leader_epoch;
+            self.log.keep_high_watermark(true);
             // A later leader may not have what an earlier one called committed: it has to speak first.
             let following = Following { told: self.high_watermark, spoken: false, seen, ..Following::new(told_in) };
             self.role = Role::Follower(following);
@@ -481,6 +487,7 @@ impl<T> Replica<T> {
     /// stays.
     pub fn step_down(&mut self, effects: &mut Vec<Effect<T>>) {
         if self.leads() {
+            self.log.keep_high_watermark(true);
             self.role = Role::Follower(Following { told: self.high_watermark, ..Following::new(self.leader_epoch) });
             self.refuse_parked(Unacknowledged::NotLeader, effects);
         }
@@ -489,6 +496,7 @@ impl<T> Replica<T> {
 
     fn begin_to_lead(&mut self, assignment: Assignment, now: Instant, effects: &mut Vec<Effect<T>>) {
         self.log.abandon_cut();
+        self.log.keep_high_watermark(false);
         self.leader_epoch = assignment.leader_epoch;
         let epoch_start = self.log.log_end();
         let tracker = Tracker::new(assignment, epoch_start, now);

@@ -173,7 +173,10 @@ impl Watch {
             // A watermark that does not move says nothing new: it may be of another history still.
             Role::Follower if shown.is_some_and(|shown| sight.high_watermark > shown) && !fresh_run => {
                 let verified = self.verified.entry(sight.node).or_default();
-                self.committed.follows(sight, *verified, ledger)?;
+                // What is still under way of a leader that has lost what its durability allows is of a history that is gone.
+                if self.terms.fsync || sight.heard != 0 {
+                    self.committed.follows(sight, *verified, ledger)?;
+                }
                 *verified = sight.high_watermark;
             }
             Role::Follower => {}

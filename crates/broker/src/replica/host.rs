@@ -196,7 +196,7 @@ impl ReplicaHost {
                     opened.partitions += 1;
                     opened.scanned_bytes += recovered.scanned_bytes;
                     self.metrics.damaged_ranges.inc_by(i64::try_from(recovered.damage.len()).unwrap_or(i64::MAX));
-                    self.begin(image, topic, index, log)
+                    self.begin(image, topic, index, log, clean)
                 })
                 .collect();
             registry.insert(topic, partitions);
@@ -332,12 +332,12 @@ impl ReplicaHost {
     }
 
     /// A partition on its log, in the part that this node has.
-    fn begin(&self, image: &Image, topic: &Topic, index: i32, log: Log) -> Option<Arc<Partition>> {
+    fn begin(&self, image: &Image, topic: &Topic, index: i32, log: Log, settled: bool) -> Option<Arc<Partition>> {
         let assigned = usize::try_from(index).ok().and_then(|at| topic.partitions.get(at))?;
         let beginning = if self.leads(assigned) {
             Beginning::Lead(self.assignment(assigned))
         } else {
-            Beginning::Follow(assigned.leader_epoch)
+            Beginning::Follow { leader_epoch: assigned.leader_epoch, settled }
         };
         Some(Partition::begin(
             TopicIdPartition::new(topic.id, PartitionIndex::new(index)),
@@ -407,7 +407,7 @@ impl ReplicaHost {
         if self.find(id).is_none_or(|now| !Arc::ptr_eq(&now, &known)) {
             return None;
         }
-        let partition = self.begin(&current, topic, index, log)?;
+        let partition = self.begin(&current, topic, index, log, false)?;
         let mut registry = self.registry.load().copy();
         let mut partitions = registry.remove(topic.id)?.partitions.clone();
         *partitions.get_mut(usize::try_from(index).ok()?)? = Some(Arc::clone(&partition));
@@ -606,7 +606,7 @@ impl ReplicaHost {
                     if !self.role.borrow().leads() {
                         // This node led once and grew the topic alone: its leader says what of it stays.
                         let (log, _) = self.open(image, topic, index, &Checkpoints::new(), false)?;
-                        return self.begin(image, topic, index, log);
+                        return self.begin(image, topic, index, log, false);
                     }
                     tracing::error!(
                         partition = %name, path = %path.display(),
@@ -615,7 +615,7 @@ impl ReplicaHost {
                     return None;
                 }
                 match Log::create(Arc::clone(&self.fs), path, name.clone(), config, false) {
-                    Ok(log) => self.begin(image, topic, index, log),
+                    Ok(log) => self.begin(image, topic, index, log, true),
                     Err(error) => {
                         tracing::error!(partition = %name, %error, "log cannot be created, the partition is not served");
                         None

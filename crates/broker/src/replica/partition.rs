@@ -50,7 +50,12 @@ pub(crate) enum Beginning {
     /// This broker leads it.
     Lead(Assignment),
     /// It follows, at the leader epoch that the metadata knows.
-    Follow(LeaderEpoch),
+    Follow {
+        /// That epoch.
+        leader_epoch: LeaderEpoch,
+        /// The log was closed cleanly: what it says of the high watermark is what consumers were served last.
+        settled: bool,
+    },
 }
 
 /// A partition of which this broker has a replica.
@@ -80,7 +85,7 @@ struct Owned {
     /// Empty between inputs.
     effects: Vec<Effect<Acknowledge>>,
     /// What the links were told last.
-    told: Option<(Bounds, Position)>,
+    told: Option<(Bounds, Position, bool)>,
 }
 
 /// What clients are told of a replica.
@@ -94,6 +99,8 @@ pub(crate) struct Standing {
     pub(crate) is_readable: bool,
     /// Whether the high watermark has reached what was committed before this replica led (KIP-207).
     pub(crate) end_is_known: bool,
+    /// Whether others may be fed from it.
+    pub(crate) is_settled: bool,
 }
 
 /// A follower as its leader knows it. Offsets are exclusive ends.
@@ -109,6 +116,7 @@ impl Standing {
     const LEADS: u64 = 1 << 32;
     const IS_READABLE: u64 = 1 << 33;
     const END_IS_KNOWN: u64 = 1 << 34;
+    const IS_SETTLED: u64 = 1 << 35;
 
     fn of<T>(replica: &Replica<T>) -> Self {
         Self {
@@ -116,6 +124,7 @@ impl Standing {
             leads: replica.leads(),
             is_readable: replica.is_readable(),
             end_is_known: replica.end_is_known(),
+            is_settled: replica.is_settled(),
         }
     }
 
@@ -125,6 +134,7 @@ impl Standing {
             | flag(self.leads, Self::LEADS)
             | flag(self.is_readable, Self::IS_READABLE)
             | flag(self.end_is_known, Self::END_IS_KNOWN)
+            | flag(self.is_settled, Self::IS_SETTLED)
     }
 
     fn unpack(packed: u64) -> Self {
@@ -134,6 +144,7 @@ impl Standing {
             leads: packed & Self::LEADS != 0,
             is_readable: packed & Self::IS_READABLE != 0,
             end_is_known: packed & Self::END_IS_KNOWN != 0,
+            is_settled: packed & Self::IS_SETTLED != 0,
         }
     }
 }
@@ -153,7 +164,13 @@ impl Partition {
         let mut effects = Vec::new();
         let replica = match beginning {
             Beginning::Lead(assignment) => Replica::lead_assigned(log, assignment, settings.replica, now, &mut effects),
-            Beginning::Follow(leader_epoch) => Replica::follow(log, leader_epoch, settings.replica),
+            Beginning::Follow { leader_epoch, settled } => {
+                let mut replica = Replica::follow(log, leader_epoch, settings.replica);
+                if !settled {
+                    replica.unsettle();
+                }
+                replica
+            }
         };
         let standing = Standing::of(&replica).pack();
         let partition = Arc::new(Self {
@@ -472,6 +489,11 @@ impl Partition {
         })
     }
 
+    /// The leader cannot be asked: consumers are served what is known here.
+    pub(crate) fn serve_alone(self: &Arc<Self>) {
+        self.owned(|owned| owned.replica.serve_alone());
+    }
+
     // ---- both -----------------------------------------------------------------------------------------------------
 
     /// Forgets what retention says: a leader by its settings, a follower what its leader has forgotten.
@@ -527,7 +549,7 @@ impl Owned {
 
     /// Whether the links would hear something else than before.
     fn has_moved(&mut self) -> bool {
-        let now = Some((self.replica.bounds(), self.replica.position()));
+        let now = Some((self.replica.bounds(), self.replica.position(), self.replica.is_settled()));
         let moved = now != self.told || self.replica.is_closed();
         self.told = now;
         moved

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use chronik_net::Listener;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 pub use links::LinkSettings;
 pub(crate) use links::{Links, host_and_port};
@@ -29,6 +30,8 @@ pub use status::{LeaderStatus, LinkStatus, PartitionStatus, PromotedPartition, P
 
 use crate::tasks::{self, Shutdown};
 
+/// For so long a node that follows waits to hear of its leader.
+const LEADER_PATIENCE: Duration = Duration::from_secs(1);
 /// How often gauges that nobody pushes are read.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -44,7 +47,25 @@ pub(crate) fn start(links: &Arc<Links>, receiver: Option<Listener>, shutdown: &S
         tasks.push(tasks::spawn_awaited("WAL receiver", receiving));
     }
     tasks::spawn_essential("replication gauges", keep_gauges(Arc::clone(links), shutdown.clone()));
+    tasks::spawn_essential("serving without a leader", serve_without_leader(Arc::clone(links), shutdown.clone()));
     tasks
+}
+
+/// After a crash partitions serve nobody before their leader has said how far they are committed. Where it is not heard of,
+/// they serve what they know.
+async fn serve_without_leader(links: Arc<Links>, mut shutdown: Shutdown) {
+    let mut silent_since = Instant::now();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LEADER_PATIENCE / 4) => {}
+            () = shutdown.raised() => return,
+        }
+        if links.controller.role().leads() || links.hears_leader() {
+            silent_since = Instant::now();
+        } else if silent_since.elapsed() >= LEADER_PATIENCE {
+            links.replicas.all().iter().filter(|p| !p.standing().is_readable).for_each(|p| p.serve_alone());
+        }
+    }
 }
 
 async fn keep_gauges(links: Arc<Links>, mut shutdown: Shutdown) {

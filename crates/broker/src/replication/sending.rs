@@ -66,13 +66,14 @@ pub(super) async fn keep_sending(links: Arc<Links>, address: Arc<str>, mut shutd
             Ok(stream) => {
                 peer.entered(State::Handshake);
                 let began = links.clock.now();
-                given = run(&links, &peer, term, given, stream, &mut shutdown).await;
-                if links.clock.now().saturating_since(began) >= GOOD {
+                let ended = run(&links, &peer, term, given, stream, &mut shutdown).await;
+                given = ended.given;
+                if ended.comes_back || links.clock.now().saturating_since(began) >= GOOD {
                     back_off.reset();
                 }
             }
             Err(error) => {
-                tracing::warn!("Failed to connect to follower: {address}: {error}");
+                tracing::warn!("Failed to connect to follower {address}: {error}");
                 peer.failed(error.to_string());
             }
         }
@@ -105,9 +106,18 @@ struct Link<'a> {
     /// How far the follower has the journal, exclusive.
     journal_acked: Option<Offset>,
     is_over: bool,
+    comes_back: bool,
 }
 
-/// Runs a connection to its end. Gives the number that was given to a follower which has not come back with it.
+/// How a connection ended.
+struct Ended {
+    /// The number that was given to a follower which has not come back with it.
+    given: Option<NodeId>,
+    /// The follower said that it closes: it begins anew, as after it was given its number.
+    comes_back: bool,
+}
+
+/// Runs a connection to its end.
 async fn run(
     links: &Arc<Links>,
     peer: &Peer,
@@ -115,14 +125,14 @@ async fn run(
     given: Option<NodeId>,
     stream: Stream,
     shutdown: &mut Shutdown,
-) -> Option<NodeId> {
+) -> Ended {
     let Ok(nonce) = nonce() else {
         tracing::error!("the system gives no random numbers, no link is opened");
-        return given;
+        return Ended { given, comes_back: false };
     };
     let Some(subscription) = links.replicas.feed().subscribe() else {
         tracing::error!(follower = %peer.address, "too many links");
-        return given;
+        return Ended { given, comes_back: false };
     };
     let status = links.controller.journal();
     let core = Sender::new(Config {
@@ -155,9 +165,10 @@ async fn run(
         just_given: false,
         journal_acked: None,
         is_over: false,
+        comes_back: false,
     };
     link.keep(status.version, shutdown).await;
-    let Link { wire, node_id, given, session, told, .. } = link;
+    let Link { wire, node_id, given, session, told, comes_back, .. } = link;
     peer.counted(wire.sent_bytes(), wire.received_bytes(), links.clock.now());
     if let Some(node_id) = node_id {
         told.values().for_each(|(partition, _)| partition.follower_detached(node_id, session));
@@ -167,7 +178,7 @@ async fn run(
         }
     }
     wire.close().await;
-    given
+    Ended { given, comes_back }
 }
 
 impl Link<'_> {
@@ -247,6 +258,10 @@ impl Link<'_> {
                     self.peer.forget(&id);
                     self.inputs.push_back(Input::Removed(id));
                 }
+                continue;
+            }
+            // What follows itself and knows too little of the high watermark would have others cut what is committed.
+            if self.term.leader_id != self.links.node_id() && !partition.standing().is_settled {
                 continue;
             }
             let (leader_epoch, bounds) = partition.bounds();
@@ -399,6 +414,7 @@ impl Link<'_> {
 
     fn close(&mut self, reason: Reason, detail: &str, by_peer: bool) {
         self.is_over = true;
+        self.comes_back = by_peer && reason == Reason::Closing;
         let address = &self.peer.address;
         match reason {
             Reason::Closing | Reason::Replaced => {

@@ -1,5 +1,8 @@
 //! What a follower does: verbatim appends, truncation, leader epochs.
 
+use std::path::Path;
+
+use chronik_log::fs::Fs as _;
 use chronik_log::{Log, LogError, ReplicateError};
 use chronik_model::{LeaderEpoch, Offset};
 
@@ -370,4 +373,52 @@ fn a_log_that_is_damaged_anywhere_can_begin_anew() {
     log.checkpoint().unwrap();
     log.reset_to(o(50), Some("damage")).unwrap();
     assert_eq!((log.log_start(), log.log_end(), log.first_damaged()), (o(50), o(50), None));
+}
+
+#[test]
+fn a_follower_knows_its_high_watermark_after_a_crash_of_the_process() {
+    let (fs, mut log) = leader();
+    let log_end = log.log_end();
+    let checkpoint = log.checkpoint().unwrap();
+    log.keep_high_watermark(true);
+    log.set_high_watermark(o(30));
+    log.set_high_watermark(o(60));
+    drop(log);
+    let (mut log, _) = open(&fs, small(), Some(checkpoint), false);
+    assert_eq!(log.high_watermark(), o(60));
+    // A cut writes the lower one, and a log that is begun anew forgets it.
+    log.keep_high_watermark(true);
+    log.cut_aside(o(50), "test").unwrap();
+    let end = log.log_end();
+    let checkpoint = log.checkpoint().unwrap();
+    drop(log);
+    let (mut log, _) = open(&fs, small(), Some(checkpoint), false);
+    assert!(end < log_end && log.high_watermark() == end, "{} of {end}", log.high_watermark());
+    log.keep_high_watermark(true);
+    log.reset_to(o(0), None).unwrap();
+    assert!(!fs.exists(&Path::new(DIR).join("high-watermark")).unwrap());
+}
+
+#[test]
+fn a_high_watermark_of_another_leader_epoch_or_beyond_the_log_is_not_believed() {
+    let (fs, mut log) = leader();
+    let checkpoint = log.checkpoint().unwrap();
+    log.keep_high_watermark(true);
+    log.set_high_watermark(log.log_end());
+    log.keep_high_watermark(false);
+    let path = Path::new(DIR).join("high-watermark");
+    let kept = chronik_log::fs::read_small_file(&fs, &path).unwrap().unwrap();
+    log.append(&batch(500, 2), LeaderEpoch::new(9), at(0)).unwrap();
+    log.flush().unwrap();
+    drop(log);
+    let (mut log, _) = open(&fs, small(), Some(checkpoint), false);
+    assert_eq!(log.high_watermark(), checkpoint.high_watermark);
+    // Of the right epoch, but the log was cut since.
+    log.cut_aside(o(100), "test").unwrap();
+    let end = log.log_end();
+    assert_eq!(log.leader_epochs().latest().unwrap().get().to_be_bytes(), kept[..4]);
+    let checkpoint = log.checkpoint().unwrap();
+    drop(log);
+    let (log, _) = open(&fs, small(), Some(checkpoint), false);
+    assert_eq!(log.high_watermark(), end);
 }

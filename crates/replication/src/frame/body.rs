@@ -126,6 +126,7 @@ pub(super) fn encode(frame: &Frame, out: &mut Vec<u8>) {
             out.leader_epoch(progress.leader_epoch);
             out.offset(progress.high_watermark);
             out.offset(progress.log_start);
+            out.offset(progress.first_segment);
         }
         Frame::Detach(detach) => out.id(detach.id),
         Frame::PartitionRefused(refused) => {
@@ -279,6 +280,7 @@ pub(super) fn decode(kind: Kind, head: &Bytes, payload: Bytes) -> Result<Frame, 
             leader_epoch: reader.leader_epoch()?,
             high_watermark: reader.offset("high watermark")?,
             log_start: reader.offset("log start")?,
+            first_segment: reader.offset("first segment")?,
         }),
         Kind::Detach => Frame::Detach(Detach { id: reader.id()? }),
         Kind::PartitionRefused => Frame::PartitionRefused(PartitionRefused {

@@ -327,9 +327,11 @@ fn frames() -> impl Strategy<Value = Frame> {
             cause
         })),
         append,
-        (ids(), leader_epochs(), offsets(), offsets()).prop_map(|(id, leader_epoch, high_watermark, log_start)| {
-            Frame::Progress(Progress { id, leader_epoch, high_watermark, log_start })
-        }),
+        (ids(), leader_epochs(), offsets(), offsets(), offsets()).prop_map(
+            |(id, leader_epoch, high_watermark, log_start, first_segment)| {
+                Frame::Progress(Progress { id, leader_epoch, high_watermark, log_start, first_segment })
+            }
+        ),
         ids().prop_map(|id| Frame::Detach(Detach { id })),
         (ids(), leader_epochs(), reasons(), text()).prop_map(|(id, leader_epoch, reason, detail)| {
             Frame::PartitionRefused(PartitionRefused { id, leader_epoch, reason, detail })

@@ -118,6 +118,30 @@ fn a_log_start_moves_on_followers_and_their_segments_go() {
 }
 
 #[test]
+fn what_retention_took_as_a_whole_goes_on_followers_as_well() {
+    let (mut leader, mut follower) = (Node::leader(0, Mode::Async), Node::follower());
+    let mut link = Link::connected(&mut leader, &mut follower);
+    leader.produce_all(0..60);
+    link.run(&mut leader, &mut follower);
+    let mut config = config();
+    config.retention_ms = Some(std::time::Duration::from_millis(1));
+    leader.replica.log_mut().reconfigure(config);
+    let later = chronik_model::Timestamp::from_millis(i64::MAX / 2);
+    assert!(!leader.replica.apply_retention(later).unwrap().is_empty());
+    assert_eq!((leader.replica.log().log_start(), leader.replica.log().size_bytes()), (o(60), 0));
+    link.run(&mut leader, &mut follower);
+    follower.replica.apply_retention(at(0).wall).unwrap();
+    assert_identical(&leader, &follower);
+    // Also one that has all of it and was away meanwhile, and what comes next continues.
+    drop(link);
+    let mut link = Link::connected(&mut leader, &mut follower);
+    leader.produce_all(60..63);
+    link.run(&mut leader, &mut follower);
+    assert_identical(&leader, &follower);
+    assert_eq!(link.resets, []);
+}
+
+#[test]
 fn a_partition_that_the_follower_cannot_take_is_offered_again() {
     let (mut leader, mut follower) = (Node::leader(0, Mode::Async), Node::follower());
     leader.produce_all(0..3);

@@ -42,8 +42,9 @@ impl Watermarks {
             "{sight}"
         );
         if let Some(before) = self.shown.insert(sight.node, *sight) {
-            // A process that starts again has forgotten what its watermark was, and learns it again.
-            if before.run == sight.run && sight.role != Role::Nobody {
+            // A follower that starts again serves nobody before it has reached what it served; a leader learns it again.
+            let follows = before.role == Role::Follower && sight.role == Role::Follower;
+            if (before.run == sight.run || follows) && sight.role != Role::Nobody {
                 let stays = sight.high_watermark >= before.high_watermark;
                 hold!(HIGH_WATERMARK, stays, "was {before}; is {sight}");
                 hold!(LOG_START, sight.log_start >= before.log_start, "was {before}; is {sight}");

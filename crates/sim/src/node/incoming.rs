@@ -119,9 +119,9 @@ impl Process {
                 let answer = self.follow(attach.id, cx, |slot, effects| {
                     let mut answer = slot.replica.attach(&attach);
                     if mutation == Some(Mutation::WatermarkBeforeCut) {
-                        let Attach { id, leader_epoch, high_watermark, log_start, .. } = attach;
-                        let _ =
-                            slot.replica.progress(&Progress { id, leader_epoch, high_watermark, log_start }, effects);
+                        let Attach { id, leader_epoch, high_watermark, log_start, first_segment, .. } = attach;
+                        let progress = Progress { id, leader_epoch, high_watermark, log_start, first_segment };
+                        let _ = slot.replica.progress(&progress, effects);
                     }
                     if mutation == Some(Mutation::EpochsForgotten)
                         && !slot.fetched

@@ -154,7 +154,11 @@ impl Process {
                 let assignment = journal.assignment(partition, &process.replicas);
                 Replica::lead_assigned(log, assignment, settings(cx.plan), cx.now(), &mut effects)
             } else {
-                Replica::follow(log, journal.leader_epoch(), settings(cx.plan))
+                let mut replica = Replica::follow(log, journal.leader_epoch(), settings(cx.plan));
+                if !clean {
+                    replica.unsettle();
+                }
+                replica
             };
             process.slots.push(Slot::new(partition_id(partition), replica));
             process.carry_out(process.slots.len() - 1, effects, cx);

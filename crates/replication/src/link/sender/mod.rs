@@ -403,9 +403,9 @@ impl Sender {
                 if !std::mem::replace(&mut stream.queued, true) {
                     self.ready.push_back(id);
                 }
-            } else if let Some((high_watermark, log_start)) = stream.untold() {
+            } else if let Some(Bounds { high_watermark, log_start, first_segment, .. }) = stream.untold() {
                 let leader_epoch = stream.state.leader_epoch;
-                let progress = Progress { id, leader_epoch, high_watermark, log_start };
+                let progress = Progress { id, leader_epoch, high_watermark, log_start, first_segment };
                 effects.push(Effect::Send(Frame::Progress(progress)));
             }
         }

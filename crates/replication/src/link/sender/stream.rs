@@ -6,7 +6,7 @@ use std::time::Duration;
 use chronik_model::{Instant, Offset};
 
 use super::agree::{Agreement, common_end, is_cut_short};
-use super::{Effect, PartitionState};
+use super::{Bounds, Effect, PartitionState};
 use crate::message::{Attach, Attached, Frame, PartitionAck, Reset, ResetCause, Tail, TopicIdPartition, Truncate};
 
 /// After this long a partition that could not be read or taken is tried again.
@@ -36,6 +36,15 @@ pub(super) enum Stage {
     Blocked(Instant),
 }
 
+/// Bounds that a follower was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    high_watermark: Offset,
+    log_start: Offset,
+    /// Whether it was told that the only segment holds nothing.
+    is_emptied: bool,
+}
+
 /// What a sender knows of a partition.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -51,8 +60,8 @@ pub(super) struct Stream {
     pub(super) in_flight: VecDeque<(Offset, usize)>,
     /// Listed among those that have something to be read.
     pub(super) queued: bool,
-    /// The high watermark and log start that the follower was told.
-    told: Option<(Offset, Offset)>,
+    /// The bounds that the follower was told.
+    told: Option<Told>,
     /// The log end the follower must come below, after a truncation.
     below: Option<Offset>,
     /// How many offsets before a differing batch the next cut goes; grows with each.
@@ -250,19 +259,22 @@ impl Stream {
     }
 
     /// The bounds that the follower has not been told, now told.
-    pub(super) fn untold(&mut self) -> Option<(Offset, Offset)> {
-        let bounds = (self.state.bounds.high_watermark, self.state.bounds.log_start);
-        if self.stage != Stage::Streaming || self.told == Some(bounds) {
+    pub(super) fn untold(&mut self) -> Option<Bounds> {
+        let bounds = self.state.bounds;
+        let Bounds { high_watermark, log_start, first_segment, end } = bounds;
+        let told = Told { high_watermark, log_start, is_emptied: first_segment == end };
+        if self.stage != Stage::Streaming || self.told == Some(told) {
             return None;
         }
-        self.told = Some(bounds);
-        self.told
+        self.told = Some(told);
+        Some(bounds)
     }
 
     pub(super) fn sent(&mut self, end: Offset, bytes: usize) {
         self.next = end;
         self.in_flight.push_back((end, bytes));
-        self.told = Some((self.state.bounds.high_watermark, self.state.bounds.log_start));
+        let Bounds { high_watermark, log_start, .. } = self.state.bounds;
+        self.told = Some(Told { high_watermark, log_start, is_emptied: false });
     }
 
     /// Takes an acknowledgement; returns how many frames and bytes it is of.
