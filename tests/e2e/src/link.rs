@@ -46,6 +46,8 @@ pub mod kind {
     pub const APPEND: u8 = 36;
     /// Bounds moved.
     pub const PROGRESS: u8 = 37;
+    /// How far a follower has come.
+    pub const ACK: u8 = 39;
 }
 
 /// A whole frame, right or wrong.
@@ -102,6 +104,22 @@ impl Frame {
     /// A number of two bytes at this place of the head.
     pub fn short(&self, at: usize) -> u16 {
         u16::from_be_bytes(*self.head()[at..].first_chunk().expect("two bytes"))
+    }
+
+    /// Makes an ack say of every partition that no more than `durable_end` is durable.
+    pub fn lower_durable_ends(&mut self, durable_end: i64) {
+        /// Journal end and count come first, then for each partition 20 bytes of id, 4 of epoch, 8 of log end, 8 of durable end.
+        const FIRST: usize = 12;
+        const EACH: usize = 40;
+        assert_eq!(self.kind(), kind::ACK, "{self:?}");
+        let (head_end, mut at) = (self.payload_at(), HEADER_BYTES + FIRST + EACH - 8);
+        while at < head_end {
+            let field = &mut self.bytes[at..at + 8];
+            let told = i64::from_be_bytes(*field.first_chunk().expect("eight bytes"));
+            field.copy_from_slice(&told.min(durable_end).to_be_bytes());
+            at += EACH;
+        }
+        self.seal();
     }
 
     /// Reason and explanation of a refusal.

@@ -1,7 +1,7 @@
-//! A relay between a leader and a receiver. It passes bytes on both ways, knows where frames of the leader begin, and can
-//! change, drop or repeat them, stand still, or break the connection.
+//! A relay between a leader and a receiver. It passes frames on both ways, and can change, drop or repeat them, stand still, or
+//! break the connection.
 
-use std::io::{self, Read, Write as _};
+use std::io::{self, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use crate::broker::steady_port;
 use crate::link::Frame;
 
-/// What becomes of a frame of the leader's.
+/// What becomes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It is passed on, as it is by then.
@@ -25,6 +25,13 @@ pub enum Fate {
     PassAndHold,
 }
 
+/// Whose frames these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    Leader,
+    Receiver,
+}
+
 type Rule = Box<dyn FnMut(&mut Frame) -> Fate + Send>;
 
 #[derive(Default)]
@@ -33,7 +40,8 @@ struct State {
     held: bool,
     /// It is over.
     ended: bool,
-    rule: Option<Rule>,
+    /// What decides on the leader's frames, and on the receiver's.
+    rules: [Option<Rule>; 2],
     streams: Vec<TcpStream>,
     /// Every byte that passed or was asked to, both ways.
     seen: Vec<u8>,
@@ -86,12 +94,17 @@ impl Relay {
 
     /// From now on this decides on each frame of the leader's.
     pub fn rule(&self, rule: impl FnMut(&mut Frame) -> Fate + Send + 'static) {
-        self.shared.state().rule = Some(Box::new(rule));
+        self.shared.state().rules[From::Leader as usize] = Some(Box::new(rule));
+    }
+
+    /// From now on this decides on each frame of the receiver's.
+    pub fn rule_on_answers(&self, rule: impl FnMut(&mut Frame) -> Fate + Send + 'static) {
+        self.shared.state().rules[From::Receiver as usize] = Some(Box::new(rule));
     }
 
     /// From now on everything passes.
     pub fn pass(&self) {
-        self.shared.state().rule = None;
+        self.shared.state().rules = [None, None];
     }
 
     /// From now on nothing passes, and nobody is told: as though the machine at the other end were gone.
@@ -156,10 +169,10 @@ fn connect(leader: &TcpStream, follower: &TcpStream, shared: &Arc<Shared>) -> io
     leader.set_nodelay(true)?;
     follower.set_nodelay(true)?;
     shared.state().streams.extend([leader.try_clone()?, follower.try_clone()?]);
-    let (from, to, state) = (leader.try_clone()?, follower.try_clone()?, Arc::clone(shared));
-    std::thread::spawn(move || close_after(|| pass_frames(&from, &to, &state), &from, &to));
-    let (from, to, state) = (follower.try_clone()?, leader.try_clone()?, Arc::clone(shared));
-    std::thread::spawn(move || close_after(|| pass_bytes(&from, &to, &state), &from, &to));
+    for (whose, from, to) in [(From::Leader, leader, follower), (From::Receiver, follower, leader)] {
+        let (from, to, state) = (from.try_clone()?, to.try_clone()?, Arc::clone(shared));
+        std::thread::spawn(move || close_after(|| pass_frames(whose, &from, &to, &state), &from, &to));
+    }
     Ok(())
 }
 
@@ -170,7 +183,7 @@ fn close_after(pass: impl FnOnce() -> io::Result<()>, from: &TcpStream, to: &Tcp
     to.shutdown(Shutdown::Both).ok();
 }
 
-fn pass_frames(mut from: &TcpStream, mut to: &TcpStream, shared: &Shared) -> io::Result<()> {
+fn pass_frames(whose: From, mut from: &TcpStream, mut to: &TcpStream, shared: &Shared) -> io::Result<()> {
     while let Some(mut frame) = Frame::read(&mut from)? {
         if !shared.wait() {
             return Ok(());
@@ -178,7 +191,7 @@ fn pass_frames(mut from: &TcpStream, mut to: &TcpStream, shared: &Shared) -> io:
         let fate = {
             let mut state = shared.state();
             state.seen.extend_from_slice(&frame.bytes);
-            let fate = state.rule.as_mut().map_or(Fate::Pass, |rule| rule(&mut frame));
+            let fate = state.rules[whose as usize].as_mut().map_or(Fate::Pass, |rule| rule(&mut frame));
             state.held |= fate == Fate::PassAndHold;
             fate
         };
@@ -190,16 +203,4 @@ fn pass_frames(mut from: &TcpStream, mut to: &TcpStream, shared: &Shared) -> io:
         }
     }
     Ok(())
-}
-
-fn pass_bytes(mut from: &TcpStream, mut to: &TcpStream, shared: &Shared) -> io::Result<()> {
-    let mut bytes = [0; 16 << 10];
-    loop {
-        let count = from.read(&mut bytes)?;
-        if count == 0 || !shared.wait() {
-            return Ok(());
-        }
-        shared.state().seen.extend_from_slice(&bytes[..count]);
-        to.write_all(&bytes[..count])?;
-    }
 }

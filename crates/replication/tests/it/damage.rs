@@ -99,7 +99,8 @@ fn consumers_never_see_less_than_they_saw() {
     follower.reopen(Some(checkpoint));
     assert_eq!(follower.replica.high_watermark(), o(30));
     damage(&mut follower, 10, true, false);
-    let progress = Progress { id: id(), leader_epoch: epoch(0), high_watermark: o(30), log_start: o(0), first_segment: o(0) };
+    let progress =
+        Progress { id: id(), leader_epoch: epoch(0), high_watermark: o(30), log_start: o(0), first_segment: o(0) };
     assert!(follower.replica.is_readable());
     assert_eq!(follower.replica.high_watermark(), o(30));
     let mut link = Link::new(sender_config(), receiver_config());

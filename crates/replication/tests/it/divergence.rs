@@ -187,7 +187,13 @@ fn a_follower_cut_below_its_high_watermark_serves_nobody_until_the_new_leader_ha
     follower.replica.truncate(&truncate, &mut follower.effects).unwrap();
     assert!(!follower.replica.is_readable());
     let (leader_epoch, high_watermark, log_start) = (epoch(1), o(3), o(0));
-    let progress = chronik_replication::message::Progress { id: id(), leader_epoch, high_watermark, log_start, first_segment: o(0) };
+    let progress = chronik_replication::message::Progress {
+        id: id(),
+        leader_epoch,
+        high_watermark,
+        log_start,
+        first_segment: o(0),
+    };
     follower.replica.progress(&progress, &mut follower.effects).unwrap();
     assert!(follower.replica.is_readable());
 }
@@ -320,7 +326,13 @@ fn a_disk_that_fails_anywhere_in_a_cut_or_a_new_beginning_breaks_no_rule() {
         for call in 0..40 {
             let mut follower = Node::follower_with(&led(if reset { 3 } else { 4 }, 0..40));
             follower.replica.attach(&attach(4, &[(0, 0)])).unwrap();
-            let progress = Progress { id: id(), leader_epoch: epoch(4), high_watermark: o(20), log_start: o(0), first_segment: o(0) };
+            let progress = Progress {
+                id: id(),
+                leader_epoch: epoch(4),
+                high_watermark: o(20),
+                log_start: o(0),
+                first_segment: o(0),
+            };
             follower.replica.progress(&progress, &mut follower.effects).unwrap();
             assert_eq!(follower.replica.high_watermark(), o(20));
             follower.replica.attach(&attach(5, &[(4, 0), (5, 12)])).unwrap();

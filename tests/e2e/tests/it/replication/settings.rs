@@ -69,6 +69,9 @@ fn blanks_around_followers_do_not_count() {
     let broker = Place::below(folder.path(), "data").leading(&[" 127.0.0.1:1 ", "\t127.0.0.2:2  "]).start();
     let log = broker.log_text();
     assert!(log.contains("WAL replication enabled with 2 followers: 127.0.0.1:1, 127.0.0.2:2"), "{log}");
+    wait::until_true("both links told", BOUND, || {
+        Status::of(&broker).field("followers").as_array().unwrap().len() == 2
+    });
     for address in ["127.0.0.1:1", "127.0.0.2:2"] {
         assert_ne!(Status::of(&broker).follower(address).state(), "streaming");
     }

@@ -3,13 +3,17 @@
 use std::time::{Duration, Instant};
 
 use chronik_e2e::broker::Setup;
-use chronik_e2e::pair::Pair;
+use chronik_e2e::link::kind;
+use chronik_e2e::pair::{CATCH_UP_BOUND, Pair};
+use chronik_e2e::place::Place;
 use chronik_e2e::raw::{Connection, assert_code};
-use chronik_e2e::{admin, clients, process, view, wait};
+use chronik_e2e::relay::{Fate, Relay};
+use chronik_e2e::{admin, clients, process, segments, view, wait};
 use chronik_wire::ErrorCode;
 use chronik_wire::messages::describe_topic_partitions_request::TopicRequest;
 use chronik_wire::messages::{DescribeTopicPartitionsRequest, ProduceRequest};
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 use super::{BOUND, produce, produce_code};
 use crate::walk::produce_by_name;
@@ -69,6 +73,34 @@ fn acks_all_waits_for_the_follower_until_it_leaves_the_isr() {
     wait_for_isr(follower, "waits", &[1, 2]);
     view::wait_for_bounds(follower, "waits", 0, (0, 3), BOUND);
     pair.catch_up();
+}
+
+#[test]
+fn follower_that_writes_and_never_syncs_leaves_the_isr() {
+    let folder = TempDir::new().unwrap();
+    let (leaders, followers) = (Place::below(folder.path(), "leader"), Place::below(folder.path(), "follower"));
+    let relay = Relay::to(&followers.receiver);
+    let leader = sync(leaders.leading(&[relay.address()])).start();
+    let follower = sync(followers.following()).start();
+    let kafka = leaders.kafka.as_str();
+    clients::create_topic(kafka, "synced", 1, &[("min.insync.replicas", "1")]);
+    wait_for_isr(kafka, "synced", &[1, 2]);
+    produce(kafka, "synced", 0, -1, &[b"on both disks"]);
+    // From now on its disk takes bytes and never comes to an end with a sync, as far as the leader hears.
+    relay.rule_on_answers(|frame| {
+        if frame.kind() == kind::ACK {
+            frame.lower_durable_ends(1);
+        }
+        Fate::Pass
+    });
+    let started = Instant::now();
+    assert_eq!(produce(kafka, "synced", 0, -1, &[b"waited"]), 1);
+    eprintln!("acks=all waited {:?} for a follower that never synced", started.elapsed());
+    assert_eq!(isr(kafka, "synced"), [1]);
+    relay.pass();
+    assert_eq!(produce(kafka, "synced", 0, -1, &[b"again"]), 2);
+    wait_for_isr(kafka, "synced", &[1, 2]);
+    segments::wait_until_same(leader.data(), follower.data(), CATCH_UP_BOUND);
 }
 
 #[test]
