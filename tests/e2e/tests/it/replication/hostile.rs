@@ -1,15 +1,12 @@
 //! The receiver's port under hostile input: nothing is written, the answer has a reason, the connection is closed, and all of
 //! it is counted.
 
-use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chronik_e2e::broker::Broker;
-use chronik_e2e::disk::files_below;
 use chronik_e2e::link::{Frame, HEADER_BYTES, Hello, at, kind};
 use chronik_e2e::pair::{CATCH_UP_BOUND, Pair};
 use chronik_e2e::place::Place;
@@ -70,11 +67,6 @@ fn reconnects(leader: &Broker, follower: &str) -> u64 {
     Status::of(leader).follower(follower).number("reconnects")
 }
 
-/// Every file of a node but what it may write by itself at any time.
-fn files(broker: &Broker) -> BTreeMap<PathBuf, u64> {
-    files_below(&broker.data().join("wal")).into_iter().collect()
-}
-
 /// What the leader of a pair says of itself, from its own Hello.
 fn hello_of(pair: &Pair) -> Hello {
     let status = Status::of(&pair.leader);
@@ -96,7 +88,7 @@ fn what_is_no_handshake_is_answered_with_a_reason_and_counted() {
     clients::create_topic(&pair.leaders.kafka, "untouched", 1, &[]);
     produce(&pair.leaders.kafka, "untouched", 0, -1, &[b"there"]);
     pair.catch_up();
-    let (before, dialled) = (files(&pair.follower), reconnects(&pair.leader, &receiver));
+    let (before, dialled) = (segments::of(pair.follower.data()), reconnects(&pair.leader, &receiver));
     let hello = hello_of(&pair);
     let sealed = |change: &dyn Fn(&mut Frame)| {
         let mut frame = hello.frame();
@@ -151,7 +143,7 @@ fn what_is_no_handshake_is_answered_with_a_reason_and_counted() {
         wait::until_true("a cut frame counted", BOUND, || rejections(&pair.follower, "truncated") > counted);
     }
     // Nobody else noticed.
-    assert_eq!(files(&pair.follower), before);
+    assert_eq!(segments::of(pair.follower.data()), before);
     assert_eq!(reconnects(&pair.leader, &receiver), dialled, "the leader's own link stood all the time");
     produce(&pair.leaders.kafka, "untouched", 0, -1, &[b"and goes on"]);
     view::wait_for_bounds(&pair.followers.kafka, "untouched", 0, (0, 2), BOUND);
@@ -350,7 +342,7 @@ fn leader_of_another_cluster_is_refused_and_says_so() {
     clients::create_topic(&pair.leaders.kafka, "ours", 1, &[]);
     produce(&pair.leaders.kafka, "ours", 0, -1, &[b"ours"]);
     pair.catch_up();
-    let (before, dialled) = (files(&pair.follower), reconnects(&pair.leader, &pair.followers.receiver));
+    let (before, dialled) = (segments::of(pair.follower.data()), reconnects(&pair.leader, &pair.followers.receiver));
     let folder = TempDir::new().unwrap();
     let strangers = Place::below(folder.path(), "stranger");
     let stranger = strangers.leading(&[&pair.followers.receiver]).env("CHRONIK_NODE_ID", "9").start();
@@ -361,7 +353,7 @@ fn leader_of_another_cluster_is_refused_and_says_so() {
         link.state() != "streaming" && stranger.log_text().contains("another cluster")
     });
     wait::until_true("it counted", BOUND, || rejections(&pair.follower, "wrong_cluster") > 0.0);
-    assert_eq!(files(&pair.follower), before);
+    assert_eq!(segments::of(pair.follower.data()), before);
     produce(&pair.leaders.kafka, "ours", 0, -1, &[b"still ours"]);
     view::wait_for_bounds(&pair.followers.kafka, "ours", 0, (0, 2), BOUND);
     assert_eq!(reconnects(&pair.leader, &pair.followers.receiver), dialled, "the leader's own link stood all the time");
