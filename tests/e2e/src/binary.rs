@@ -1,7 +1,7 @@
 //! Where the binary under test is: `CHRONIK_BIN`, else the release build of this checkout, built if it is not there.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// The binary under test.
@@ -16,6 +16,24 @@ pub fn path() -> &'static Path {
         }
         None => build(),
     })
+}
+
+/// Runs one of its commands to the end.
+pub fn run(args: &[&str]) -> Output {
+    let mut command = Command::new(path());
+    // What this process was told is not meant for the command.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHRONIK_")) {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null()).output().expect("the binary runs")
+}
+
+/// Like [`run`], and what it writes on standard output; panics when it fails.
+pub fn output_of(args: &[&str]) -> String {
+    let Output { status, stdout, stderr } = run(args);
+    let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "chronik {args:?}: {status}\n{stdout}\n{stderr}");
+    stdout.into_owned()
 }
 
 fn build() -> PathBuf {

@@ -3,18 +3,19 @@
 //! A broker is killed when it goes out of scope, and its log is then held to the rule that an ERROR or WARN line nobody
 //! announced fails the test.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{binary, wait};
+use crate::{binary, http, wait};
 
 /// Longest time to the ready line or to an exit, generous for a loaded machine.
 const LIFE_BOUND: Duration = Duration::from_secs(60);
@@ -28,6 +29,7 @@ pub struct Setup {
     args: Vec<String>,
     env: Vec<(String, String)>,
     wrapper: Vec<String>,
+    expected: Vec<String>,
 }
 
 impl Setup {
@@ -40,6 +42,7 @@ impl Setup {
             args: Vec::new(),
             env: Vec::new(),
             wrapper: Vec::new(),
+            expected: Vec::new(),
         }
     }
 
@@ -60,6 +63,20 @@ impl Setup {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Without this variable, whether it was given or not.
+    #[must_use]
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.env.retain(|(given, _)| given != name);
+        self
+    }
+
+    /// Announces that ERROR or WARN lines with these words belong to the test.
+    #[must_use]
+    pub fn expect_log(mut self, words: &[&str]) -> Self {
+        self.expected.extend(words.iter().map(|words| (*words).to_owned()));
         self
     }
 
@@ -105,10 +122,16 @@ impl Setup {
 
     /// Starts it and waits for the ready line.
     pub fn start(self) -> Broker {
+        let mut broker = self.launch();
+        broker.await_ready();
+        broker
+    }
+
+    /// Starts it and does not wait for anything; what it serves is known where the ports were given.
+    pub fn launch(self) -> Broker {
         let logs = TempDir::new().expect("a folder for logs");
-        let mut broker =
-            Broker { setup: self, child: None, ready: Ready::default(), logs, expected: Vec::new(), folder: None };
-        broker.start();
+        let mut broker = Broker { setup: self, child: None, lines: None, ready: Ready::default(), logs, folder: None };
+        broker.launch();
         broker
     }
 
@@ -196,9 +219,9 @@ impl Ready {
 pub struct Broker {
     setup: Setup,
     child: Option<Child>,
+    lines: Option<mpsc::Receiver<String>>,
     ready: Ready,
     logs: TempDir,
-    expected: Vec<String>,
     folder: Option<TempDir>,
 }
 
@@ -217,7 +240,7 @@ impl Broker {
             let logs = TempDir::new().expect("a folder for logs");
             let setup = Setup::on(Path::new("elsewhere")).listen(&kafka);
             let ready = Ready { kafka, ..Ready::default() };
-            return Self { setup, child: None, ready, logs, expected: Vec::new(), folder: None };
+            return Self { setup, child: None, lines: None, ready, logs, folder: None };
         }
         let folder = TempDir::new().expect("a folder for data");
         let mut broker = change(Setup::on(&folder.path().join("data"))).start();
@@ -227,6 +250,12 @@ impl Broker {
 
     /// Starts it on what is there; the ports stay what they were.
     pub fn start(&mut self) -> Ready {
+        self.launch();
+        self.await_ready()
+    }
+
+    /// Starts it on what is there and does not wait for anything.
+    pub fn launch(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
         let mut child = self.setup.command().stdout(Stdio::piped()).stderr(log).spawn().expect("the binary runs");
@@ -235,13 +264,31 @@ impl Broker {
         let (send, receive) = mpsc::channel();
         // The thread ends with the process: it holds the other end of the pipe.
         std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
-        let line = receive.recv_timeout(LIFE_BOUND);
+        self.lines = Some(receive);
+        (self.ready.kafka, self.ready.http) = (self.setup.listen.clone(), self.setup.http.clone());
+    }
+
+    /// Waits for the ready line of a broker that was launched.
+    pub fn await_ready(&mut self) -> Ready {
+        let lines = self.lines.take().expect("it was launched");
+        let line = lines.recv_timeout(LIFE_BOUND);
         let ready = line.as_deref().ok().and_then(Ready::parse);
         self.ready = ready.unwrap_or_else(|| panic!("no ready line but {line:?}; log:\n{}", self.log_text()));
         // Clients that reconnect look for it where it was.
         self.setup.listen.clone_from(&self.ready.kafka);
         self.setup.http.clone_from(&self.ready.http);
         self.ready.clone()
+    }
+
+    /// Whether a broker that was launched has not printed its ready line.
+    pub fn is_not_ready(&self) -> bool {
+        let lines = self.lines.as_ref().expect("it was launched, and nobody waited for it");
+        matches!(lines.try_recv(), Err(mpsc::TryRecvError::Empty))
+    }
+
+    /// Changes how it is started from the next time on.
+    pub fn change(&mut self, change: impl FnOnce(Setup) -> Setup) {
+        self.setup = change(self.setup.clone());
     }
 
     /// What the last ready line said.
@@ -304,7 +351,7 @@ impl Broker {
 
     /// Announces that ERROR or WARN lines with these words belong to the test.
     pub fn expect_log(&mut self, words: &str) {
-        self.expected.push(words.to_owned());
+        self.setup.expected.push(words.to_owned());
     }
 
     fn log_path(&self) -> PathBuf {
@@ -316,17 +363,14 @@ impl Broker {
         String::from_utf8_lossy(&std::fs::read(self.log_path()).unwrap_or_default()).into_owned()
     }
 
+    /// `HOST:PORT` for HTTP.
+    pub fn http(&self) -> &str {
+        &self.ready.http
+    }
+
     /// Status and body of `GET path`.
     pub fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.ready.http).expect("the HTTP port answers");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a bound");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.ready.http);
-        stream.write_all(request.as_bytes()).expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers text");
-        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-        (status, body)
+        http::get(&self.ready.http, path)
     }
 
     /// The sum of a metric's samples over all labels; `None` when it has none.
@@ -361,7 +405,7 @@ impl Drop for Broker {
             .filter(|line| {
                 ["ERROR", "WARN", "panicked"].iter().any(|word| line.split_whitespace().any(|found| found == *word))
             })
-            .filter(|line| !self.expected.iter().any(|words| line.contains(words.as_str())))
+            .filter(|line| !self.setup.expected.iter().any(|words| line.contains(words.as_str())))
             .collect();
         let shown = &unexpected[..unexpected.len().min(20)];
         assert!(unexpected.is_empty(), "{} lines nobody announced:\n{}", unexpected.len(), shown.join("\n"));
@@ -382,11 +426,15 @@ fn exit_within(child: &mut Child, bound: Duration) -> Option<ExitStatus> {
 
 /// A port below the range from which the system takes the ports of outgoing connections. A client that keeps trying to reach a
 /// broker while that is down could else be connected to itself, and hold the port.
+///
+/// No port is given out twice in this process: it may be a while until somebody listens on it.
 pub fn steady_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut random = crate::seed::Random::from_parts(&[std::process::id().into(), now_nanos()]);
     loop {
         let port = u16::try_from(random.between(15_000, 32_000)).expect("below 65536");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let is_new = GIVEN.lock().expect("nobody panics with it").insert(port);
+        if is_new && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }

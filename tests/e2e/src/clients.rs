@@ -1,6 +1,7 @@
 //! librdkafka as producers and consumers, and the few administrative requests tests need, sent raw.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use chronik_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -14,6 +15,9 @@ use crate::wait;
 
 /// Longest wait for a client to get what is there.
 pub const CLIENT_BOUND: Duration = Duration::from_secs(60);
+
+/// Longest wait for one answer about watermarks.
+const WATERMARKS_BOUND: Duration = Duration::from_secs(5);
 
 /// The configuration every librdkafka client here starts from.
 pub fn config(bootstrap: &str) -> ClientConfig {
@@ -104,8 +108,22 @@ impl Received {
 
 /// Log start and high watermark of a partition, as a client sees them.
 pub fn watermarks(bootstrap: &str, topic: &str, partition: i32) -> (i64, i64) {
-    let consumer: BaseConsumer = config(bootstrap).create().expect("a consumer");
-    consumer.fetch_watermarks(topic, partition, CLIENT_BOUND).expect("the broker answers ListOffsets")
+    let (_, bounds) = with_watermarks(&config(bootstrap), topic, partition..partition + 1);
+    bounds[0]
+}
+
+/// A consumer, and log start and high watermark of these partitions as it sees them. This call of librdkafka waits for the leader
+/// that it was told of first, also where that is gone by now: so it is asked anew.
+fn with_watermarks(config: &ClientConfig, topic: &str, partitions: Range<i32>) -> (BaseConsumer, Vec<(i64, i64)>) {
+    let mut last = None;
+    let started = Instant::now();
+    wait::until("watermarks", CLIENT_BOUND * 2, || {
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let asked: Result<Vec<_>, _> =
+            partitions.clone().map(|partition| consumer.fetch_watermarks(topic, partition, WATERMARKS_BOUND)).collect();
+        assert!(asked.is_ok() || started.elapsed() < CLIENT_BOUND, "{topic}: {asked:?}, before that {last:?}");
+        asked.map(|bounds| (consumer, bounds)).map_err(|error| last = Some(error)).ok()
+    })
 }
 
 /// Reads every partition from its start to the high watermark it has now, handing each record to `take`.
@@ -113,11 +131,10 @@ pub fn read_through(bootstrap: &str, topic: &str, partitions: i32, mut take: imp
     let mut config = config(bootstrap);
     config.set("group.id", "chronik-e2e-reader").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
     config.set("check.crcs", "true").set("fetch.wait.max.ms", "50");
-    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let (consumer, bounds) = with_watermarks(&config, topic, 0..partitions);
     let mut assignment = TopicPartitionList::new();
     let mut left = BTreeMap::new();
-    for partition in 0..partitions {
-        let (start, end) = consumer.fetch_watermarks(topic, partition, CLIENT_BOUND).expect("watermarks");
+    for (partition, (start, end)) in (0..partitions).zip(bounds) {
         if start < end {
             left.insert(partition, end);
             assignment.add_partition_offset(topic, partition, Offset::Offset(start)).expect("an offset");

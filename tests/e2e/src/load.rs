@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -19,6 +19,28 @@ const FLUSH_BOUND: Duration = Duration::from_secs(120);
 struct Notes {
     ledger: Arc<Mutex<Ledger>>,
     problems: Arc<Mutex<Vec<String>>>,
+    pause: Arc<Mutex<Pause>>,
+}
+
+/// Time without any acknowledgement.
+#[derive(Debug)]
+struct Pause {
+    last: Instant,
+    longest: Duration,
+}
+
+impl Pause {
+    fn acknowledged(&mut self) {
+        let now = Instant::now();
+        self.longest = self.longest.max(now.duration_since(self.last));
+        self.last = now;
+    }
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self { last: Instant::now(), longest: Duration::ZERO }
+    }
 }
 
 impl ClientContext for Notes {
@@ -38,7 +60,10 @@ impl ProducerContext for Notes {
     fn delivery(&self, result: &DeliveryResult<'_>, id: Self::DeliveryOpaque) {
         let mut ledger = self.ledger.lock().unwrap();
         match result {
-            Ok(message) => ledger.acknowledged(*id, message.offset()),
+            Ok(message) => {
+                ledger.acknowledged(*id, message.offset());
+                self.pause.lock().unwrap().acknowledged();
+            }
             Err((error, _)) => {
                 ledger.unknown(*id);
                 self.problems.lock().unwrap().push(format!("{id:?}: {error}"));
@@ -51,6 +76,7 @@ impl ProducerContext for Notes {
 pub struct Load {
     ledger: Arc<Mutex<Ledger>>,
     problems: Arc<Mutex<Vec<String>>>,
+    pause: Arc<Mutex<Pause>>,
     end: Arc<AtomicBool>,
     shape: Shape,
     workers: Vec<JoinHandle<()>>,
@@ -59,10 +85,22 @@ pub struct Load {
 impl Load {
     /// Starts this many idempotent producers with `acks=all`.
     pub fn start(bootstrap: &str, topic: &str, producers: u32, shape: Shape) -> Self {
-        let mut load =
-            Self { ledger: Arc::default(), problems: Arc::default(), end: Arc::default(), shape, workers: Vec::new() };
+        Self::start_with(bootstrap, topic, producers, shape, &[])
+    }
+
+    /// Like [`Load::start`], with settings of the producers.
+    pub fn start_with(bootstrap: &str, topic: &str, producers: u32, shape: Shape, settings: &[(&str, &str)]) -> Self {
+        let mut load = Self {
+            ledger: Arc::default(),
+            problems: Arc::default(),
+            pause: Arc::default(),
+            end: Arc::default(),
+            shape,
+            workers: Vec::new(),
+        };
         for producer in 0..producers {
-            let notes = Notes { ledger: load.ledger.clone(), problems: load.problems.clone() };
+            let notes =
+                Notes { ledger: load.ledger.clone(), problems: load.problems.clone(), pause: load.pause.clone() };
             let (end, ledger) = (load.end.clone(), load.ledger.clone());
             let mut config = clients::config(bootstrap);
             config
@@ -76,6 +114,9 @@ impl Load {
                 .set("retry.backoff.max.ms", "100")
                 // Each producer has its own codec, so that all of them go through every kill.
                 .set("compression.type", ["none", "lz4", "snappy", "gzip", "zstd"][producer as usize % 5]);
+            for (name, value) in settings {
+                config.set(*name, *value);
+            }
             let topic = topic.to_owned();
             load.workers.push(std::thread::spawn(move || {
                 let client: BaseProducer<Notes> = config.create_with_context(notes).expect("a producer");
@@ -97,6 +138,17 @@ impl Load {
     /// Number of records acknowledged so far.
     pub fn acknowledged(&self) -> usize {
         self.ledger.lock().unwrap().count()
+    }
+
+    /// Forgets the pauses so far.
+    pub fn watch_pauses(&self) {
+        *self.pause.lock().unwrap() = Pause::default();
+    }
+
+    /// The longest time without any acknowledgement since [`Load::watch_pauses`], the one that lasts included.
+    pub fn longest_pause(&self) -> Duration {
+        let pause = self.pause.lock().unwrap();
+        pause.longest.max(pause.last.elapsed())
     }
 
     /// The highest offset acknowledged so far in each partition.

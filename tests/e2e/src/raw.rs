@@ -76,6 +76,11 @@ impl Connection {
         let what = || format!("{:?} v{version}", R::KEY);
         let frame = self.frame().unwrap_or_else(|error| panic!("{}: {error}", what()));
         let frame = frame.unwrap_or_else(|| panic!("{}: the broker closed the connection", what()));
+        Self::body::<R>(frame, version, correlation_id)
+    }
+
+    fn body<R: Request>(frame: Bytes, version: i16, correlation_id: i32) -> R::Response {
+        let what = || format!("{:?} v{version}", R::KEY);
         let shown = frame.clone();
         let mut reader = Reader::new(frame);
         let header = ResponseHeader::decode(&mut reader, response_header_version(R::KEY, version))
@@ -91,6 +96,17 @@ impl Connection {
     pub fn ask<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         let correlation_id = self.request(version, request);
         self.response::<R>(version, correlation_id)
+    }
+
+    /// Like [`Connection::ask`], of a broker that may be gone at any time; `None` when it has closed the connection.
+    pub fn try_ask<R: Request>(&mut self, version: i16, request: &R) -> io::Result<Option<R::Response>> {
+        self.correlation_id += 1;
+        let frame = frame(R::KEY, version, self.correlation_id, |w| {
+            request.encode(w, version).unwrap_or_else(|error| panic!("{:?} v{version}: {error}", R::KEY));
+        });
+        self.send(&frame)?;
+        let Some(frame) = self.frame()? else { return Ok(None) };
+        Ok(Some(Self::body::<R>(frame, version, self.correlation_id)))
     }
 
     /// Whether the broker closes the connection, perhaps after bytes that nobody reads, within the read bound.

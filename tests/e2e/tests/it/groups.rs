@@ -15,17 +15,17 @@ use rdkafka::{Offset, TopicPartitionList};
 
 const BOUND: Duration = Duration::from_secs(60);
 
-type Seen = Arc<Mutex<BTreeMap<(i32, i64), u32>>>;
+pub(crate) type Seen = Arc<Mutex<BTreeMap<(i32, i64), u32>>>;
 
 /// A member that polls in a thread of its own, notes what it got and commits it.
-struct Member {
+pub(crate) struct Member {
     consumer: Arc<BaseConsumer>,
     end: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Member {
-    fn join(bootstrap: &str, group: &str, topic: &str, settings: &[(&str, &str)], seen: &Seen) -> Self {
+    pub(crate) fn join(bootstrap: &str, group: &str, topic: &str, settings: &[(&str, &str)], seen: &Seen) -> Self {
         let mut config = clients::group_member(bootstrap, group);
         config.set("enable.auto.commit", "false").set("heartbeat.interval.ms", "300").set("fetch.wait.max.ms", "100");
         for (key, value) in settings {
@@ -54,7 +54,7 @@ impl Member {
         assignment.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect()
     }
 
-    fn leave(mut self) {
+    pub(crate) fn leave(mut self) {
         self.end.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();
         self.consumer.unsubscribe();
@@ -67,7 +67,7 @@ impl Drop for Member {
     }
 }
 
-fn produce(bootstrap: &str, topic: &str, partitions: i32, each: i64) {
+pub(crate) fn produce(bootstrap: &str, topic: &str, partitions: i32, each: i64) {
     let producer: BaseProducer = clients::config(bootstrap).create().unwrap();
     for number in 0..each {
         for partition in 0..partitions {
@@ -80,18 +80,18 @@ fn produce(bootstrap: &str, topic: &str, partitions: i32, each: i64) {
     producer.flush(BOUND).unwrap();
 }
 
-fn all_of(partitions: i32, from: i64, to: i64) -> BTreeSet<(i32, i64)> {
+pub(crate) fn all_of(partitions: i32, from: i64, to: i64) -> BTreeSet<(i32, i64)> {
     (0..partitions).flat_map(|partition| (from..to).map(move |offset| (partition, offset))).collect()
 }
 
-fn wait_for_all(seen: &Seen, wanted: &BTreeSet<(i32, i64)>) {
+pub(crate) fn wait_for_all(seen: &Seen, wanted: &BTreeSet<(i32, i64)>) {
     wait::until_true("every record seen by the group", BOUND, || {
         let seen = seen.lock().unwrap();
         wanted.iter().all(|at| seen.contains_key(at))
     });
 }
 
-fn shared(members: &[&Member], partitions: i32) {
+pub(crate) fn shared(members: &[&Member], partitions: i32) {
     wait::until_true("partitions shared out", BOUND, || {
         let owned: Vec<BTreeSet<i32>> = members.iter().map(|member| member.partitions()).collect();
         let total: usize = owned.iter().map(BTreeSet::len).sum();

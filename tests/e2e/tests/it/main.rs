@@ -11,6 +11,7 @@ mod order;
 mod power_cut;
 mod recovery;
 mod reference;
+mod replication;
 mod retention;
 mod start_stop;
 mod walk;

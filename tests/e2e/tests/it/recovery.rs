@@ -17,7 +17,7 @@ fn gibibytes() -> u64 {
 }
 
 /// Appends about this many bytes to a partition, as fast as one pipelined connection goes.
-fn fill(bootstrap: &str, topic: &str, partition: i32, bytes: u64) -> i64 {
+pub(crate) fn fill(bootstrap: &str, topic: &str, partition: i32, bytes: u64) -> i64 {
     let value = chronik_e2e::seed::Random::from_parts(&[1]).bytes(900_000);
     let request = produce_by_name(topic, partition, 1, &[&value]);
     let mut connection = Connection::open(bootstrap);
