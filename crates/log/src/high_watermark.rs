@@ -2,9 +2,9 @@
 //! they were before it.
 //!
 //! The file is one small record that is written in place whenever the watermark moves, and never synced: a power cut may
-//! leave an older one, or half of one, which is then no help and no harm. It counts only where the log's last leader
-//! epoch is the one that it was written in, and never beyond the log end: within one leader epoch a log is a prefix of
-//! its leader's, so what was committed of it is committed still.
+//! leave an older one, or half of one, which is then no help and no harm. It counts only where the log still has batches
+//! of the leader epoch that it was written in, and never beyond their end: up to there a log is a prefix of that epoch's
+//! leader's, so what was committed of it is committed still.
 
 use std::io;
 use std::path::Path;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use chronik_model::{LeaderEpoch, Offset};
 
 use crate::fs::{File, Fs, OpenMode, read_small_file};
+use crate::leader_epoch::History;
 use crate::log::Log;
 use crate::segment::remove_if_there;
 
@@ -30,16 +31,21 @@ pub(crate) struct Kept {
     file: Option<Arc<dyn File>>,
 }
 
-/// What the file in `dir` says of a log whose last leader epoch is `latest`, exclusive; `None` where it says nothing.
-pub(crate) fn read(fs: &dyn Fs, dir: &Path, latest: Option<LeaderEpoch>) -> io::Result<Option<Offset>> {
-    Ok(read_small_file(fs, &dir.join(FILE))?.and_then(|bytes| decode(&bytes, latest?)))
+/// What the file in `dir` says of a log with this history and end, exclusive; `None` where it says nothing of it.
+pub(crate) fn read(fs: &dyn Fs, dir: &Path, epochs: &History, log_end: Offset) -> io::Result<Option<Offset>> {
+    let kept = read_small_file(fs, &dir.join(FILE))?.and_then(|bytes| decode(&bytes));
+    Ok(kept.and_then(|(leader_epoch, high_watermark)| {
+        let (found, end) = epochs.end_offset_for(leader_epoch, log_end)?;
+        (found == leader_epoch).then(|| high_watermark.min(end))
+    }))
 }
 
-fn decode(bytes: &[u8], latest: LeaderEpoch) -> Option<Offset> {
-    let (_, rest) = bytes.split_first_chunk::<4>()?;
+fn decode(bytes: &[u8]) -> Option<(LeaderEpoch, Offset)> {
+    let (leader_epoch, rest) = bytes.split_first_chunk::<4>()?;
     let (offset, _) = rest.split_first_chunk::<8>()?;
+    let leader_epoch = LeaderEpoch::new(i32::from_be_bytes(*leader_epoch));
     let high_watermark = Offset::new(i64::from_be_bytes(*offset));
-    (bytes == encode(latest, high_watermark)).then_some(high_watermark)
+    (bytes == encode(leader_epoch, high_watermark)).then_some((leader_epoch, high_watermark))
 }
 
 fn encode(latest: LeaderEpoch, high_watermark: Offset) -> [u8; BYTES] {
@@ -93,18 +99,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_written_whole_and_in_the_same_leader_epoch_counts() {
+    fn only_what_was_written_whole_counts() {
         let (latest, high_watermark) = (LeaderEpoch::new(7), Offset::new(1 << 40));
         let bytes = encode(latest, high_watermark);
-        assert_eq!(decode(&bytes, latest), Some(high_watermark));
-        assert_eq!(decode(&bytes, LeaderEpoch::new(8)), None);
+        assert_eq!(decode(&bytes), Some((latest, high_watermark)));
         for len in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..len], latest), None, "{len} bytes");
+            assert_eq!(decode(&bytes[..len]), None, "{len} bytes");
         }
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(decode(&flipped, latest), None, "bit {bit}");
+            assert_eq!(decode(&flipped), None, "bit {bit}");
         }
     }
 }

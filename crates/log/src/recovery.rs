@@ -248,7 +248,7 @@ impl Recovery {
         };
         self.producers.expire(now, self.config.producer_id_expiration);
         let place = &self.place;
-        let kept = crate::high_watermark::read(&*place.fs, &place.dir, self.epochs.latest());
+        let kept = crate::high_watermark::read(&*place.fs, &place.dir, &self.epochs, log_end);
         let kept = self.io(&place.dir.join(crate::high_watermark::FILE), kept)?;
         let high_watermark = from.map(|from| from.high_watermark).max(kept).unwrap_or(log_start);
         let high_watermark = high_watermark.clamp(log_start, log_end);

@@ -57,8 +57,8 @@ pub struct FollowerState {
     pub durable_end: Offset,
     /// When it last had everything that the leader had.
     pub caught_up: Instant,
-    /// Time of its last acknowledgement, and the leader's log end then.
-    last_ack: (Instant, Offset),
+    /// A time, and the leader's log end then: a follower that has that had everything at that time.
+    goal: (Instant, Offset),
 }
 
 impl FollowerState {
@@ -66,6 +66,18 @@ impl FollowerState {
         match durability {
             Durability::Fsync => self.durable_end,
             Durability::PageCache => self.log_end,
+        }
+    }
+
+    /// Notes whether it has everything, as far as it counts: what it only wrote keeps acknowledgements waiting.
+    fn look(&mut self, durability: Durability, own: &Own, now: Instant) {
+        let has = self.counted(durability);
+        if has >= self.goal.1 {
+            self.caught_up = self.caught_up.max(self.goal.0);
+            self.goal = (now, own.log_end);
+        }
+        if has >= own.log_end {
+            self.caught_up = now;
         }
     }
 }
@@ -94,12 +106,12 @@ pub(crate) struct Tracker {
     followers: BTreeMap<NodeId, FollowerState>,
     /// Since when this node leads: a follower that has not attached yet has this long.
     since: Instant,
-    /// The last tick, and the leader's log end then.
-    mark: (Instant, Offset),
+    /// The last tick.
+    ticked: Instant,
 }
 
 impl Tracker {
-    pub(crate) fn new(assignment: Assignment, log_end: Offset, now: Instant) -> Self {
+    pub(crate) fn new(assignment: Assignment, now: Instant) -> Self {
         let mut committed: BTreeSet<NodeId> = assignment.isr.iter().copied().collect();
         committed.insert(assignment.node_id);
         Self {
@@ -110,7 +122,7 @@ impl Tracker {
             journal_ends: BTreeMap::new(),
             followers: BTreeMap::new(),
             since: now,
-            mark: (now, log_end),
+            ticked: now,
         }
     }
 
@@ -180,7 +192,15 @@ impl Tracker {
         }
     }
 
-    pub(crate) fn attach(&mut self, node_id: NodeId, session: u64, ends: (Offset, Offset), own: &Own, now: Instant) {
+    pub(crate) fn attach(
+        &mut self,
+        node_id: NodeId,
+        session: u64,
+        ends: (Offset, Offset),
+        durability: Durability,
+        own: &Own,
+        now: Instant,
+    ) {
         let known = self.followers.get(&node_id).map_or(self.since, |known| known.caught_up);
         let mut follower = FollowerState {
             session,
@@ -188,11 +208,9 @@ impl Tracker {
             log_end: ends.0,
             durable_end: ends.1,
             caught_up: known,
-            last_ack: (now, own.log_end),
+            goal: (now, own.log_end),
         };
-        if ends.0 >= own.log_end {
-            follower.caught_up = now;
-        }
+        follower.look(durability, own, now);
         self.followers.insert(node_id, follower);
     }
 
@@ -202,6 +220,7 @@ impl Tracker {
         node_id: NodeId,
         session: u64,
         ends: (Offset, Offset),
+        durability: Durability,
         own: &Own,
         now: Instant,
     ) -> bool {
@@ -213,12 +232,7 @@ impl Tracker {
         }
         follower.log_end = log_end;
         follower.durable_end = follower.durable_end.max(durable_end);
-        if log_end >= own.log_end {
-            follower.caught_up = now;
-        } else if log_end >= follower.last_ack.1 {
-            follower.caught_up = follower.caught_up.max(follower.last_ack.0);
-        }
-        follower.last_ack = (now, own.log_end);
+        follower.look(durability, own, now);
         true
     }
 
@@ -229,19 +243,13 @@ impl Tracker {
     }
 
     /// Looks at the clock.
-    pub(crate) fn tick(&mut self, own: &Own, now: Instant) {
-        for follower in self.followers.values_mut().filter(|follower| follower.attached) {
-            if follower.log_end >= own.log_end {
-                follower.caught_up = now;
-            } else if follower.log_end >= self.mark.1 {
-                follower.caught_up = follower.caught_up.max(self.mark.0);
-            }
-        }
-        self.mark = (now, own.log_end);
+    pub(crate) fn tick(&mut self, durability: Durability, own: &Own, now: Instant) {
+        self.followers.values_mut().filter(|f| f.attached).for_each(|f| f.look(durability, own, now));
+        self.ticked = now;
     }
 
     pub(crate) fn next_tick(&self, settings: &Settings) -> Option<Instant> {
-        (settings.mode == Mode::Sync).then(|| self.mark.0 + settings.lag_time_max / 2)
+        (settings.mode == Mode::Sync).then(|| self.ticked + settings.lag_time_max / 2)
     }
 
     /// The change that is due, now on its way. At most one at a time.

@@ -87,7 +87,8 @@ impl<T> Replica<T> {
             return false;
         }
         let durable_end = follower.durable_end.min(follower.log_end);
-        leading.tracker.attach(node_id, session, (follower.log_end, durable_end), &own, now);
+        let (ends, durability) = ((follower.log_end, durable_end), self.settings.durability);
+        leading.tracker.attach(node_id, session, ends, durability, &own, now);
         self.advance(effects);
         self.propose(now, effects);
         true
@@ -105,8 +106,9 @@ impl<T> Replica<T> {
     ) -> bool {
         let own = self.own();
         let Role::Leader(leading) = &mut self.role else { return false };
+        let ends = (follower.log_end, follower.durable_end);
         if follower.leader_epoch != self.leader_epoch
-            || !leading.tracker.ack(node_id, session, (follower.log_end, follower.durable_end), &own, now)
+            || !leading.tracker.ack(node_id, session, ends, self.settings.durability, &own, now)
         {
             return false;
         }
@@ -130,7 +132,7 @@ impl<T> Replica<T> {
     pub fn tick(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
         let own = self.own();
         if let Role::Leader(leading) = &mut self.role {
-            leading.tracker.tick(&own, now);
+            leading.tracker.tick(self.settings.durability, &own, now);
             self.propose(now, effects);
         }
     }

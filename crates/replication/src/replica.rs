@@ -151,7 +151,7 @@ impl<T> Replica<T> {
     pub fn lead(mut log: Log, leader_epoch: LeaderEpoch, durability: Durability) -> Self {
         let high_watermark = log.log_end();
         log.set_high_watermark(high_watermark);
-        let tracker = Tracker::new(Assignment::alone(NodeId::NONE, leader_epoch), high_watermark, Instant::ORIGIN);
+        let tracker = Tracker::new(Assignment::alone(NodeId::NONE, leader_epoch), Instant::ORIGIN);
         Self {
             log,
             leader_epoch,
@@ -501,7 +501,7 @@ impl<T> Replica<T> {
         self.log.keep_high_watermark(false);
         self.leader_epoch = assignment.leader_epoch;
         let epoch_start = self.log.log_end();
-        let tracker = Tracker::new(assignment, epoch_start, now);
+        let tracker = Tracker::new(assignment, now);
         self.role = Role::Leader(Leading { tracker, epoch_start });
         self.advance(effects);
         self.propose(now, effects);

@@ -400,25 +400,20 @@ fn a_follower_knows_its_high_watermark_after_a_crash_of_the_process() {
 }
 
 #[test]
-fn a_high_watermark_of_another_leader_epoch_or_beyond_the_log_is_not_believed() {
-    let (fs, mut log) = leader();
-    let checkpoint = log.checkpoint().unwrap();
-    log.keep_high_watermark(true);
-    log.set_high_watermark(log.log_end());
-    log.keep_high_watermark(false);
-    let path = Path::new(DIR).join("high-watermark");
-    let kept = chronik_log::fs::read_small_file(&fs, &path).unwrap().unwrap();
-    log.append(&batch(500, 2), LeaderEpoch::new(9), at(0)).unwrap();
-    log.flush().unwrap();
-    drop(log);
-    let (mut log, _) = open(&fs, small(), Some(checkpoint), false);
-    assert_eq!(log.high_watermark(), checkpoint.high_watermark);
-    // Of the right epoch, but the log was cut since.
-    log.cut_aside(o(100), "test").unwrap();
-    let end = log.log_end();
-    assert_eq!(log.leader_epochs().latest().unwrap().get().to_be_bytes(), kept[..4]);
-    let checkpoint = log.checkpoint().unwrap();
-    drop(log);
-    let (log, _) = open(&fs, small(), Some(checkpoint), false);
-    assert_eq!(log.high_watermark(), end);
+fn a_high_watermark_counts_up_to_the_end_of_the_leader_epoch_that_it_is_of() {
+    // Leader epochs 0, 1 and 2 begin at 0, 40 and 80.
+    for (cut_to, known) in [(120, 120), (100, 100), (70, 0)] {
+        let (fs, mut log) = leader();
+        log.keep_high_watermark(true);
+        log.set_high_watermark(o(120));
+        log.keep_high_watermark(false);
+        if cut_to < 120 {
+            log.cut_aside(o(cut_to), "test").unwrap();
+        }
+        log.append(&batch(500, 2), LeaderEpoch::new(9), at(0)).unwrap();
+        log.flush().unwrap();
+        drop(log);
+        let (log, _) = open(&fs, small(), None, false);
+        assert_eq!((log.log_end(), log.high_watermark()), (o(cut_to + 2), o(known)));
+    }
 }

@@ -95,6 +95,32 @@ fn a_follower_that_lags_leaves_and_what_waits_goes_on_once_that_is_committed() {
 }
 
 #[test]
+fn a_follower_that_writes_and_does_not_sync_leaves() {
+    let mut leader = in_sync();
+    leader.produce_all(3..4);
+    leader.replica.acked(FOLLOWER, SESSION, position(0, 4, 3), at(1).now, &mut leader.effects);
+    leader.effects.clear();
+    leader.replica.tick(at(20).now, &mut leader.effects);
+    assert_eq!(isr_of(&mut leader.effects), Vec::<Vec<i32>>::new());
+    leader.replica.tick(at(41).now, &mut leader.effects);
+    assert_eq!(isr_of(&mut leader.effects), [[1]]);
+}
+
+#[test]
+fn a_follower_that_is_always_a_little_behind_stays() {
+    let mut leader = in_sync();
+    for second in 1..200 {
+        leader.produce_all(second + 2..second + 3);
+        leader.effects.clear();
+        // What was written now is synced with the next.
+        let (end, now) = (i64::try_from(second).unwrap() + 3, at(second).now);
+        leader.replica.acked(FOLLOWER, SESSION, position(0, end, end - 1), now, &mut leader.effects);
+        leader.replica.tick(now, &mut leader.effects);
+        assert_eq!(isr_of(&mut leader.effects), Vec::<Vec<i32>>::new(), "after {second} s");
+    }
+}
+
+#[test]
 fn a_leader_that_nobody_hears_does_not_take_anybody_at_an_old_word() {
     // Three replicas in sync. The second one has everything, the third one and then both are not heard any more.
     const THIRD: NodeId = NodeId::new(3);
