@@ -50,24 +50,25 @@ pub enum Mutation {
 }
 
 impl Mutation {
-    /// All of them with their names and the number of seeds, from 0 on, within which each is found.
-    pub const ALL: &[(Self, &str, u64)] = &[
-        (Self::TruncateToHighWatermark, "M1", 100),
-        (Self::DivergenceHidden, "M2", 100),
-        (Self::IsrTooEarly, "M3", 100),
-        (Self::EpochsLeft, "M4", 100),
-        (Self::WatermarkBeforeCut, "M5", 100),
-        (Self::EpochsForgotten, "M6", 100),
-        (Self::EpochKept, "M7", 100),
-        (Self::WatermarkStuck, "M8", 100),
-        (Self::CutAll, "M8b", 100),
-        (Self::SyncRetried, "M11", 100),
-        (Self::DamageIsTail, "M12", 100),
-        (Self::DamageStays, "M13", 100),
-        (Self::ForgedIdentity, "M14", 100),
-        (Self::DataWithoutMetadata, "M17", 100),
-        (Self::QueueDrops, "M18", 100),
-        (Self::IsrUnheard, "R9", 400),
+    /// All of them with their names and the number of seeds, from 0 on, within which each is found; none where no seed of
+    /// the first thousands finds it, and only a test of the core does.
+    pub const ALL: &[(Self, &str, Option<u64>)] = &[
+        (Self::TruncateToHighWatermark, "M1", Some(100)),
+        (Self::DivergenceHidden, "M2", Some(100)),
+        (Self::IsrTooEarly, "M3", Some(100)),
+        (Self::EpochsLeft, "M4", Some(100)),
+        (Self::WatermarkBeforeCut, "M5", Some(100)),
+        (Self::EpochsForgotten, "M6", Some(100)),
+        (Self::EpochKept, "M7", Some(100)),
+        (Self::WatermarkStuck, "M8", Some(100)),
+        (Self::CutAll, "M8b", Some(100)),
+        (Self::SyncRetried, "M11", Some(100)),
+        (Self::DamageIsTail, "M12", Some(100)),
+        (Self::DamageStays, "M13", Some(100)),
+        (Self::ForgedIdentity, "M14", Some(100)),
+        (Self::DataWithoutMetadata, "M17", Some(100)),
+        (Self::QueueDrops, "M18", Some(100)),
+        (Self::IsrUnheard, "R9", None),
     ];
 }
 

@@ -7,6 +7,7 @@ use chronik_sim::run::first_to_find;
 fn every_mutation_is_found() {
     let mut missed = Vec::new();
     for (mutation, name, within) in Mutation::ALL {
+        let Some(within) = within else { continue };
         if first_to_find(*mutation, 0..*within).is_none() {
             missed.push(format!("{name} {mutation:?} within {within}"));
         }
