@@ -1,7 +1,7 @@
 //! A relay between a leader and a receiver. It passes frames on both ways, and can change, drop or repeat them, stand still, or
 //! break the connection.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -40,6 +40,8 @@ struct State {
     held: bool,
     /// It is over.
     ended: bool,
+    /// What passes are bytes that cannot be understood, as under TLS: no rule applies.
+    is_blind: bool,
     /// What decides on the leader's frames, and on the receiver's.
     rules: [Option<Rule>; 2],
     streams: Vec<TcpStream>,
@@ -85,6 +87,13 @@ impl Relay {
             move || accept(&listener, &receiver, &shared)
         });
         Self { address, shared, thread: Some(thread) }
+    }
+
+    /// One that passes on whatever comes, without looking for frames.
+    pub fn of_bytes(receiver: &str) -> Self {
+        let relay = Self::to(receiver);
+        relay.shared.state().is_blind = true;
+        relay
     }
 
     /// Where the leader dials.
@@ -171,7 +180,8 @@ fn connect(leader: &TcpStream, follower: &TcpStream, shared: &Arc<Shared>) -> io
     shared.state().streams.extend([leader.try_clone()?, follower.try_clone()?]);
     for (whose, from, to) in [(From::Leader, leader, follower), (From::Receiver, follower, leader)] {
         let (from, to, state) = (from.try_clone()?, to.try_clone()?, Arc::clone(shared));
-        std::thread::spawn(move || close_after(|| pass_frames(whose, &from, &to, &state), &from, &to));
+        let pass = if shared.state().is_blind { pass_bytes } else { pass_frames };
+        std::thread::spawn(move || close_after(|| pass(whose, &from, &to, &state), &from, &to));
     }
     Ok(())
 }
@@ -181,6 +191,18 @@ fn close_after(pass: impl FnOnce() -> io::Result<()>, from: &TcpStream, to: &Tcp
     pass().ok();
     from.shutdown(Shutdown::Both).ok();
     to.shutdown(Shutdown::Both).ok();
+}
+
+fn pass_bytes(_: From, mut from: &TcpStream, mut to: &TcpStream, shared: &Shared) -> io::Result<()> {
+    let mut bytes = [0; 16 * 1024];
+    loop {
+        let read = from.read(&mut bytes)?;
+        if read == 0 || !shared.wait() {
+            return Ok(());
+        }
+        shared.state().seen.extend_from_slice(&bytes[..read]);
+        to.write_all(&bytes[..read])?;
+    }
 }
 
 fn pass_frames(whose: From, mut from: &TcpStream, mut to: &TcpStream, shared: &Shared) -> io::Result<()> {

@@ -20,6 +20,7 @@ mod settings;
 mod several;
 mod slow;
 mod sync;
+mod tls;
 
 /// Longest wait for anything.
 const BOUND: Duration = Duration::from_secs(60);
