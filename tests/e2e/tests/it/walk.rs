@@ -145,6 +145,7 @@ fn visit(world: &World, key: ApiKey, version: i16) -> bool {
         ApiKey::DescribeCluster => admin::describe_cluster(world, connection, version),
         ApiKey::DescribeTopicPartitions => admin::describe_topic_partitions(world, connection, version),
         ApiKey::DescribeQuorum => admin::describe_quorum(world, connection, version),
+        ApiKey::UnregisterBroker => admin::unregister_broker(world, connection, version),
         ApiKey::DescribeLogDirs => admin::describe_log_dirs(world, connection, version),
         ApiKey::CreateTopics => admin::create_topics(world, connection, version),
         ApiKey::DeleteTopics => admin::delete_topics(world, connection, version),

@@ -15,7 +15,7 @@ use chronik_wire::messages::{
     AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
     DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, DescribeQuorumRequest,
     DescribeTopicPartitionsRequest, IncrementalAlterConfigsRequest, ListConfigResourcesRequest, MetadataRequest,
-    alter_configs_request, describe_quorum_request, incremental_alter_configs_request,
+    UnregisterBrokerRequest, alter_configs_request, describe_quorum_request, incremental_alter_configs_request,
 };
 use chronik_wire::{ApiKey, ErrorCode};
 
@@ -137,6 +137,18 @@ pub(super) fn describe_quorum(world: &World, connection: &mut Connection, versio
     assert_eq!(partition.leader_id, world.node_id);
     assert!(partition.high_watermark > 0);
     assert_eq!(partition.current_voters.iter().map(|voter| voter.replica_id).collect::<Vec<_>>(), [world.node_id]);
+}
+
+pub(super) fn unregister_broker(world: &World, connection: &mut Connection, version: i16) {
+    let unknown = connection.ask(version, &UnregisterBrokerRequest { broker_id: 90_909 });
+    assert_code(unknown.error_code, ErrorCode::BrokerIdNotRegistered, "a broker that nobody knows");
+    if world.own {
+        let alone = connection.ask(version, &UnregisterBrokerRequest { broker_id: world.node_id });
+        assert_code(alone.error_code, ErrorCode::BrokerIdNotRegistered, "a node without followers");
+        assert!(alone.error_message.is_some_and(|message| !message.is_empty()));
+        let described = connection.ask(1, &DescribeClusterRequest::default());
+        assert!(described.brokers.iter().any(|broker| broker.broker_id == world.node_id));
+    }
 }
 
 pub(super) fn describe_log_dirs(world: &World, connection: &mut Connection, version: i16) {
