@@ -1,7 +1,8 @@
 //! Group commit: one thread turns the appends of all partitions since its last round into few syncs.
 //!
 //! While a round is under way further appends gather, so the rounds grow with the load. A few partitions are synced
-//! file by file; many by one `syncfs`, whose cost does not grow with their number.
+//! file by file, several at once, so that they share the file system's commits; many by one `syncfs`, whose cost does not
+//! grow with their number.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,11 +11,11 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use chronik_log::FlushJob;
-use chronik_log::dir::{DataDir, DirError};
-use chronik_log::fs::is_out_of_files;
+use chronik_log::dir::DataDir;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::partition::Partition;
+use super::syncers::{Syncers, told};
 use crate::metrics::Metrics;
 use crate::tasks;
 
@@ -30,9 +31,12 @@ pub(crate) struct FlushQueue {
 }
 
 /// Syncs, one round at a time. Held from the cutting of the jobs until every outcome is told: the system tells a failed
-/// write-back once for each open file, so of two threads that sync the same one the other hears of a success.
+/// write-back once for each open file, so of two threads that sync the same one the other hears of a success. A round's
+/// jobs have no file in common.
 #[derive(Debug, Default)]
-pub(super) struct Round(());
+pub(super) struct Round {
+    syncers: Arc<Syncers>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -51,6 +55,10 @@ impl FlushQueue {
     pub(crate) fn stop(&self) {
         self.state.lock().stopping = true;
         self.wanted.notify_one();
+    }
+
+    fn syncers(&self) -> Arc<Syncers> {
+        Arc::clone(&self.round.lock().syncers)
     }
 
     /// The right to sync; blocks while somebody else does.
@@ -73,6 +81,8 @@ impl FlushQueue {
 
 /// Starts the thread.
 pub(crate) fn start(queue: Arc<FlushQueue>, dir: Arc<DataDir>, metrics: Arc<Metrics>) -> io::Result<JoinHandle<()>> {
+    let syncers = queue.syncers();
+    let others = syncers.start(&dir)?;
     tasks::thread("flusher", move || {
         while let Some(partitions) = queue.next_round() {
             let mut round = queue.round();
@@ -80,14 +90,22 @@ pub(crate) fn start(queue: Arc<FlushQueue>, dir: Arc<DataDir>, metrics: Arc<Metr
             round.flush(&partitions, &dir);
             metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
         }
+        syncers.stop();
+        for other in others {
+            if other.join().is_err() {
+                tracing::error!("a thread that syncs has panicked");
+            }
+        }
     })
 }
 
 impl Round {
     /// Makes everything appended to `partitions` before the call durable, and tells them.
     pub(super) fn flush(&mut self, partitions: &VecDeque<Arc<Partition>>, dir: &DataDir) {
-        let jobs: Vec<(&Arc<Partition>, FlushJob)> =
-            partitions.iter().filter_map(|partition| Some((partition, partition.take_flush_job()?))).collect();
+        let jobs: Vec<(Arc<Partition>, FlushJob)> = partitions
+            .iter()
+            .filter_map(|partition| Some((Arc::clone(partition), partition.take_flush_job()?)))
+            .collect();
         let syncs: usize = jobs.iter().map(|(_, job)| job.syncs()).sum();
         if syncs >= SYNC_ALL_MIN {
             let outcome = dir.sync_all();
@@ -95,22 +113,10 @@ impl Round {
                 partition.flushed(job, told(&outcome));
             }
         } else {
-            for (partition, job) in jobs {
-                let outcome = match job.run() {
-                    // Needs none, and covers what the job would have synced.
-                    Err(error) if is_out_of_files(&error) => told(&dir.sync_all()),
-                    outcome => outcome,
-                };
-                partition.flushed(job, outcome);
-            }
+            self.syncers.run(jobs, dir);
         }
     }
 }
 
-/// The outcome of a sync of the whole directory, as each of those that waited for it is told.
-fn told(outcome: &Result<(), DirError>) -> io::Result<()> {
-    outcome.as_ref().copied().map_err(|error| io::Error::other(error.to_string()))
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

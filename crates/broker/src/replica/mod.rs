@@ -9,6 +9,7 @@ mod lost;
 mod maintenance;
 mod partition;
 mod segment_part;
+mod syncers;
 mod waiters;
 
 pub(crate) use feed::Subscription;

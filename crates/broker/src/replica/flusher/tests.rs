@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use chronik_log::fs::Fs;
 use chronik_log::{Log, LogConfig};
 use chronik_metadata::config::BrokerSettings;
 use chronik_model::{LeaderEpoch, NodeId, Offset, Timestamp, TopicPartition, Uuid};
-use chronik_record::{BatchBuilder, Compression, TimestampType};
+use chronik_record::{BatchBuilder, Compression, ProducedBatch, TimestampType};
 use chronik_replication::isr::Assignment;
 use chronik_replication::message::TopicIdPartition;
 
@@ -34,34 +35,53 @@ impl Hooks for Watch {
     }
 }
 
-#[test]
-fn two_threads_never_sync_at_the_same_time() {
-    let watch = Arc::new(Watch::default());
-    let fs = hooked(&watch);
+pub(in crate::replica) fn data_dir(fs: &Arc<dyn Fs>) -> Arc<DataDir> {
     let root = PathBuf::from("/data");
-    let dir = Arc::new(DataDir::open(Arc::clone(&fs), root, NodeId::new(1), Uuid::from_random([1; 16])).unwrap());
-    let queue = Arc::new(FlushQueue::default());
-    let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
-    let flusher = start(Arc::clone(&queue), Arc::clone(&dir), metrics).unwrap();
-    let name = TopicPartition::new("t", 0);
-    let log = Log::create(fs, dir.partition_dir(&name), name.clone(), LogConfig::default(), true).unwrap();
+    Arc::new(DataDir::open(Arc::clone(fs), root, NodeId::new(1), Uuid::from_random([1; 16])).unwrap())
+}
+
+/// Partition `index` of the topic `t`, led, with an empty log.
+pub(in crate::replica) fn partition(
+    fs: &Arc<dyn Fs>,
+    dir: &DataDir,
+    queue: &Arc<FlushQueue>,
+    index: i32,
+) -> Arc<Partition> {
+    let name = TopicPartition::new("t", index);
+    let log = Log::create(Arc::clone(fs), dir.partition_dir(&name), name, LogConfig::default(), true).unwrap();
     let fixed = chronik_metadata::config::StaticConfig::new(NodeId::new(1), std::collections::BTreeMap::new()).unwrap();
     let topic = chronik_metadata::Topic { id: Default::default(), name: "t".into(), partitions: Vec::new() };
     let image = chronik_metadata::Image::default();
     let settings = PartitionSettings::resolve(&image, &topic, &fixed, &BrokerSettings::resolve(&image, &fixed));
-    let partition = Partition::begin(
+    Partition::begin(
         TopicIdPartition::default(),
         log,
         Beginning::Lead(Assignment::alone(NodeId::new(1), LeaderEpoch::ZERO)),
         Offset::ZERO,
         settings,
-        Arc::new(Shared { flush_queue: Arc::clone(&queue), ..Shared::default() }),
+        Arc::new(Shared { flush_queue: Arc::clone(queue), ..Shared::default() }),
         chronik_model::Instant::ORIGIN,
-    );
+    )
+}
+
+/// A batch of one record, and when it is appended.
+pub(in crate::replica) fn batch() -> (ProducedBatch, Timestamp) {
     let now = Timestamp::from_millis(1000);
     let mut builder = BatchBuilder::new(Compression::None, TimestampType::Create, now);
     builder.append(now, None, Some(b"value"), &[]);
-    let batch = builder.build().unwrap();
+    (builder.build().unwrap(), now)
+}
+
+#[test]
+fn two_threads_never_sync_at_the_same_time() {
+    let watch = Arc::new(Watch::default());
+    let fs = hooked(&watch);
+    let dir = data_dir(&fs);
+    let queue = Arc::new(FlushQueue::default());
+    let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
+    let flusher = start(Arc::clone(&queue), Arc::clone(&dir), metrics).unwrap();
+    let partition = partition(&fs, &dir, &queue, 0);
+    let (batch, now) = batch();
     for _ in 0..200 {
         partition.append(&batch, now, false).unwrap();
         queue.round().flush(&VecDeque::from([Arc::clone(&partition)]), &dir);
