@@ -565,7 +565,30 @@ impl Log {
         if let Err(source) = file.write_at_vectored(&slices.map(IoSlice::new), position) {
             return Err(self.io_failed(self.active.path(LOG_SUFFIX), source));
         }
-        self.heads_sum = crc32c::crc32c_append(self.heads_sum, &heads(slices));
+        let end = self.take_in(header, &heads(slices), position, now);
+        {
+            let mut view = self.shared.view.write();
+            self.active.set_size(end);
+            view.log_end = header.next_offset();
+        }
+        // After publishing: a table may lack a batch that readers see, never name one that they do not.
+        if let Err(source) = self.active.note(header, position)
+            && !is_out_of_files(&source)
+        {
+            return Err(self.io_failed(self.active.path(INDEX_SUFFIX), source));
+        }
+        Ok(())
+    }
+
+    /// Keeps what a written batch changes beside the file, and gives the position behind it.
+    pub(crate) fn take_in(
+        &mut self,
+        header: &BatchHeader,
+        heads: &[u8; HEAD_BYTES],
+        position: u64,
+        now: Timestamp,
+    ) -> u64 {
+        self.heads_sum = crc32c::crc32c_append(self.heads_sum, heads);
         if position == 0 {
             self.active_began = Some((header.max_timestamp, now));
         }
@@ -582,21 +605,10 @@ impl Log {
             segment: self.active.base_offset,
             position: end,
         });
-        {
-            let mut view = self.shared.view.write();
-            self.active.set_size(end);
-            view.log_end = header.next_offset();
-        }
-        // After publishing: a table may lack a batch that readers see, never name one that they do not.
-        if let Err(source) = self.active.note(header, position)
-            && !is_out_of_files(&source)
-        {
-            return Err(self.io_failed(self.active.path(INDEX_SUFFIX), source));
-        }
-        Ok(())
+        end
     }
 
-    fn active_file(&mut self) -> Result<Arc<dyn File>, AppendError> {
+    pub(crate) fn active_file(&mut self) -> Result<Arc<dyn File>, AppendError> {
         if let Some(file) = &self.active_file {
             return Ok(Arc::clone(file));
         }
@@ -610,7 +622,7 @@ impl Log {
     /// Notes a leader epoch's start, in memory and in its file. The first entry is part of the next flush, so that a durable
     /// batch always has its epoch on record. A later one is durable before its first batch is written: where a power cut
     /// kept that batch and the record without it, recovery would have to take the batch for damage.
-    fn assign_epoch(&mut self, leader_epoch: LeaderEpoch, start: Offset) -> Result<(), AppendError> {
+    pub(crate) fn assign_epoch(&mut self, leader_epoch: LeaderEpoch, start: Offset) -> Result<(), AppendError> {
         if self.shared.view.read().epochs.latest() == Some(leader_epoch) {
             return Ok(());
         }
@@ -896,7 +908,7 @@ impl Log {
 }
 
 /// The bytes of a batch before its checksum's range, out of the two slices it is written from.
-fn heads([first, second]: [&[u8]; 2]) -> [u8; HEAD_BYTES] {
+pub(crate) fn heads([first, second]: [&[u8]; 2]) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
     for (target, byte) in head.iter_mut().zip(first.iter().chain(second)) {
         *target = *byte;
