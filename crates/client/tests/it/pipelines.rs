@@ -105,7 +105,8 @@ async fn waiting_that_is_left_loses_nothing() {
 #[tokio::test]
 async fn what_goes_wrong_is_told() {
     type Script = fn(usize, RequestBody) -> Reply;
-    let cases: [(Script, fn(&ClientError) -> bool); 3] = [
+    type Expected = fn(&ClientError) -> bool;
+    let cases: [(Script, Expected); 3] = [
         (
             |_, _| Reply::Raw(answer(0, ErrorCode::NotEnoughReplicas, -1)),
             |error| matches!(error, ClientError::Refused { code: ErrorCode::NotEnoughReplicas, .. }),

@@ -135,7 +135,6 @@ fn an_interrupted_run_tells_what_was_done() {
 fn what_is_wrong_is_told_with_what_to_do_next() {
     let broker = Broker::fresh();
     clients::create_topic(broker.bootstrap(), "one", 1, &[]);
-    clients::create_topic(broker.bootstrap(), "two-replicas", 1, &[("min.insync.replicas", "2")]);
     clients::create_topic(broker.bootstrap(), "small", 1, &[("max.message.bytes", "1000")]);
     for (args, expected) in [
         (&["produce", "one", "--num-records", "1", "--partitions", "3"][..], ["has partitions: 1", "--partitions"]),
@@ -143,7 +142,6 @@ fn what_is_wrong_is_told_with_what_to_do_next() {
             &["produce", "new", "--num-records", "1", "--replication-factor", "3"],
             ["INVALID_REPLICATION_FACTOR", "brokers"],
         ),
-        (&["produce", "two-replicas", "--num-records", "1"], ["NOT_ENOUGH_REPLICAS", "--acks 1"]),
         (&["produce", "small", "--num-records", "9"], ["MESSAGE_TOO_LARGE", "--batch-size"]),
         (&["consume", "none"], ["there is no topic none", "chronik topic create none"]),
         (&["consume", "one"], ["no record of topic one came", "`chronik bench produce` fills a topic"]),
