@@ -3,12 +3,15 @@
 //! Values stay text here: they are read where environment and file give the same setting, so that every place reports a
 //! mistake alike. The environment is not clap's business for the same reason.
 
+mod bench;
+
 use std::path::PathBuf;
 
 use chronik_client::Acks;
 use chronik_record::Compression;
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::bench::{Bench, BenchConsume, BenchEndToEnd, BenchLoad, BenchProduce, Throughput};
 use crate::config::Flags;
 
 /// Kafka-compatible event streaming in one binary.
@@ -31,6 +34,9 @@ pub(crate) enum Command {
     Produce(Produce),
     /// Write the records of a topic to standard output, one line each
     Consume(Consume),
+    /// Measure a broker: how fast it takes records and gives them back, read back and compared before any figure
+    #[command(subcommand)]
+    Bench(Bench),
     /// Read segment files as they lie on the disk, beside a running broker or without one
     #[command(subcommand)]
     Log(Log),

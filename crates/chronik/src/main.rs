@@ -22,7 +22,7 @@ use clap::error::ErrorKind;
 use tokio::runtime;
 
 use crate::cli::{Cli, Command};
-use crate::commands::{Stop, consume, log, produce, promote, replication, say, serve, topic};
+use crate::commands::{Stop, bench, consume, log, produce, promote, replication, say, serve, topic};
 use crate::problem::Problem;
 
 fn main() -> ExitCode {
@@ -52,6 +52,7 @@ fn run(cli: Cli, started: Instant) -> Result<(), Stop> {
         Command::Topic(command) => client_runtime()?.block_on(topic::run(command, &variables)),
         Command::Produce(command) => client_runtime()?.block_on(produce::run(command, &variables)),
         Command::Consume(command) => client_runtime()?.block_on(consume::run(command, &variables)),
+        Command::Bench(command) => bench::run(command, &variables),
         Command::Log(command) => log::run(command),
         Command::Replication(command) => client_runtime()?.block_on(replication::run(command, &variables)),
         Command::Promote(command) => client_runtime()?.block_on(promote::run(command)),

@@ -1,17 +1,19 @@
 //! One connection: frames out and in, correlation ids, and the versions agreed on.
 //!
-//! One request is in flight at a time. After an error, or an answer nobody waited for, the connection is in an unknown
-//! state and must be dropped; `Client` does.
+//! One request is in flight at a time, but for what `pipeline` does with the two `poll` methods. After an error, or an
+//! answer nobody waited for, the connection is in an unknown state and must be dropped; `Client` does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use chronik_net::{TcpStream, dial};
 use chronik_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use chronik_wire::{ApiKey, ErrorCode, Message as _, Reader, Request, frame};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -99,6 +101,41 @@ impl Connection {
         }
     }
 
+    /// The frame of a request, and the correlation id its answer will carry.
+    pub(crate) fn frame<R: Request>(&mut self, version: i16, request: &R) -> Result<(i32, Bytes), ClientError> {
+        let bytes = self.encode(version, request)?;
+        Ok((self.last_correlation_id, bytes))
+    }
+
+    /// Writes from `queue` what the system takes; ready when all of it is gone. What was written has left the queue, so
+    /// this may be left and begun again.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, queue: &mut VecDeque<Bytes>) -> Poll<io::Result<()>> {
+        while let Some(front) = queue.front_mut() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, front))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            front.advance(written);
+            if front.is_empty() {
+                queue.pop_front();
+            }
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Reads the next answer's frame with the correlation id still in it. May be left and begun again.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Broken>> {
+        loop {
+            if let Some(answer) = frame::split(&mut self.buf, self.response_bytes_max)? {
+                return Poll::Ready(Ok(answer));
+            }
+            self.buf.reserve(READ_BYTES);
+            if ready!(pin!(self.stream.read_buf(&mut self.buf)).poll(cx))? == 0 {
+                return Poll::Ready(Err(Broken::Io(closed())));
+            }
+        }
+    }
+
     async fn negotiate(&mut self, wait_max: Duration) -> Result<(), ClientError> {
         let request = ApiVersionsRequest {
             client_software_name: "chronik".to_owned(),
@@ -144,22 +181,16 @@ impl Connection {
         self.stream.write_all(request).await?;
         loop {
             if let Some(answer) = frame::split(&mut self.buf, self.response_bytes_max)? {
-                let correlation_id =
-                    answer.clone().try_get_i32().map_err(|_| Broken::Garbled("no header".to_owned()))?;
-                if correlation_id != self.last_correlation_id {
-                    let (expected, got) = (self.last_correlation_id, correlation_id);
-                    return Err(Broken::Garbled(format!("correlation id {got} instead of {expected}")));
-                }
-                return Ok(answer);
+                return correlated(answer, self.last_correlation_id);
             }
             self.buf.reserve(READ_BYTES);
             if self.stream.read_buf(&mut self.buf).await? == 0 {
-                return Err(Broken::Io(io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed it")));
+                return Err(Broken::Io(closed()));
             }
         }
     }
 
-    fn answered(
+    pub(crate) fn answered(
         &self,
         api: ApiKey,
         exchanged: Result<Result<Bytes, Broken>, tokio::time::error::Elapsed>,
@@ -173,7 +204,7 @@ impl Connection {
         }
     }
 
-    fn disconnected(&self, source: io::Error) -> ClientError {
+    pub(crate) fn disconnected(&self, source: io::Error) -> ClientError {
         ClientError::Disconnected { address: self.address.clone(), source }
     }
 
@@ -182,8 +213,21 @@ impl Connection {
     }
 }
 
+/// The frame of an answer, if it answers the request with this correlation id.
+pub(crate) fn correlated(answer: Bytes, expected: i32) -> Result<Bytes, Broken> {
+    let got = answer.clone().try_get_i32().map_err(|_| Broken::Garbled("no header".to_owned()))?;
+    if got != expected {
+        return Err(Broken::Garbled(format!("correlation id {got} instead of {expected}")));
+    }
+    Ok(answer)
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed it")
+}
+
 /// Why an exchange did not come to its end.
-enum Broken {
+pub(crate) enum Broken {
     Io(io::Error),
     Garbled(String),
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_model::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId};
+use chronik_wire::messages::FetchResponse;
 use chronik_wire::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use chronik_wire::{ApiKey, ErrorCode, Uuid};
 
 use crate::client::{Client, Target};
 use crate::error::ClientError;
 use crate::metadata::TopicInfo;
+use crate::pipeline::Pipeline;
 use crate::retry::Retry;
 
 /// First version of Fetch that names topics by id.
@@ -120,19 +122,70 @@ impl Client {
         let answer_max = self.options.request_max.saturating_add(limits.wait_max);
         let request = |version| fetch_request(version, topic, topic_id, wanted, limits);
         let response = self.send_within(to, answer_max, request).await?;
-        ClientError::check(response.error_code, None, || format!("topic {topic}"))?;
-        let mut fetched = Vec::with_capacity(wanted.len());
-        for answer in response.responses.into_iter().flat_map(|topic| topic.partitions) {
-            ClientError::check(answer.error_code, None, || format!("partition {topic}-{}", answer.partition_index))?;
-            fetched.push(Fetched {
-                partition: PartitionIndex::new(answer.partition_index),
-                records: answer.records.unwrap_or_default(),
-                high_watermark: Offset::new(answer.high_watermark),
-                log_start: Offset::new(answer.log_start_offset),
-            });
-        }
-        Ok(fetched)
+        fetched(response, topic)
     }
+
+    /// Opens a pipeline to the broker that leads the partitions to read from, for at most `in_flight_max` fetches.
+    pub async fn fetch_pipeline(
+        &mut self,
+        topic: &str,
+        leader: NodeId,
+        limits: FetchLimits,
+        in_flight_max: usize,
+    ) -> Result<FetchPipeline, ClientError> {
+        let topic_id = self.topic(topic).await?.id;
+        let answer_max = self.options.request_max.saturating_add(limits.wait_max);
+        Ok(FetchPipeline {
+            pipeline: Pipeline::open(self, Target::Node(leader), in_flight_max, answer_max).await?,
+            topic: topic.to_owned(),
+            topic_id,
+            limits,
+        })
+    }
+}
+
+/// A connection to one broker on which the next fetch is on its way while the records of the last one are looked at.
+///
+/// Nothing is asked again. After an error the pipeline must be dropped.
+#[derive(Debug)]
+pub struct FetchPipeline {
+    pipeline: Pipeline<FetchRequest>,
+    topic: String,
+    topic_id: TopicId,
+    limits: FetchLimits,
+}
+
+impl FetchPipeline {
+    /// Asks for records of these partitions without waiting; `false` where the pipeline is full and nothing was asked.
+    pub fn push(&mut self, positions: &BTreeMap<PartitionIndex, Offset>) -> Result<bool, ClientError> {
+        let wanted =
+            positions.iter().map(|(&partition, &offset)| Wanted { partition, offset, leader_epoch: LeaderEpoch::NONE });
+        let wanted: Vec<Wanted> = wanted.collect();
+        let Self { pipeline, topic, topic_id, limits } = self;
+        pipeline.push(|version| fetch_request(version, topic, *topic_id, &wanted, *limits))
+    }
+
+    /// What the oldest fetch brought. Never ready while there is none; may be left and begun again.
+    pub async fn answer(&mut self) -> Result<Vec<Fetched>, ClientError> {
+        let response = self.pipeline.answer().await?;
+        fetched(response, &self.topic)
+    }
+}
+
+/// What an answer brings; the first error of a partition fails it as a whole.
+fn fetched(response: FetchResponse, topic: &str) -> Result<Vec<Fetched>, ClientError> {
+    ClientError::check(response.error_code, None, || format!("topic {topic}"))?;
+    let mut fetched = Vec::new();
+    for answer in response.responses.into_iter().flat_map(|topic| topic.partitions) {
+        ClientError::check(answer.error_code, None, || format!("partition {topic}-{}", answer.partition_index))?;
+        fetched.push(Fetched {
+            partition: PartitionIndex::new(answer.partition_index),
+            records: answer.records.unwrap_or_default(),
+            high_watermark: Offset::new(answer.high_watermark),
+            log_start: Offset::new(answer.log_start_offset),
+        });
+    }
+    Ok(fetched)
 }
 
 /// What is asked of one partition.

@@ -79,6 +79,28 @@ impl Client {
         }
     }
 
+    /// The partitions of a topic by the broker that leads them, waiting a while for those that have no leader yet.
+    pub async fn leaders(&mut self, topic: &str) -> Result<BTreeMap<NodeId, Vec<PartitionIndex>>, ClientError> {
+        let mut retry = Retry::new(self.options.retry_max);
+        loop {
+            let info = self.topic(topic).await?;
+            let mut leaders: BTreeMap<NodeId, Vec<PartitionIndex>> = BTreeMap::new();
+            let mut leaderless = None;
+            for (&index, partition) in &info.partitions {
+                match partition.leader {
+                    Some(node) => leaders.entry(node).or_default().push(index),
+                    None => leaderless = Some(index),
+                }
+            }
+            let Some(partition) = leaderless else { return Ok(leaders) };
+            if !retry.pause().await {
+                let subject = format!("partition {topic}-{partition}");
+                return Err(ClientError::Refused { subject, code: ErrorCode::LeaderNotAvailable, message: None });
+            }
+            self.forget_topic(topic);
+        }
+    }
+
     /// Describes all topics by name.
     pub async fn all_topics(&mut self) -> Result<Vec<TopicInfo>, ClientError> {
         let response = self.ask_metadata(None, false).await?;

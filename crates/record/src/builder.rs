@@ -66,6 +66,13 @@ impl BatchBuilder {
         }
     }
 
+    /// Makes room for `bytes` of records, to be filled without growing.
+    #[must_use]
+    pub fn reserve(mut self, bytes: usize) -> Self {
+        self.records.reserve(bytes);
+        self
+    }
+
     /// Compresses at this level of the codec.
     #[must_use]
     pub fn level(mut self, level: i32) -> Self {
@@ -155,7 +162,10 @@ impl BatchBuilder {
             base_sequence: self.base_sequence,
             records_count: self.records_count,
         };
-        let mut encoder = Encoder::new(self.compression, self.level, vec![0; HEADER_BYTES], usize::MAX)?;
+        // Compressed records seldom take more room than they lie in.
+        let mut out = Vec::with_capacity(self.size_bytes());
+        out.resize(HEADER_BYTES, 0);
+        let mut encoder = Encoder::new(self.compression, self.level, out, usize::MAX)?;
         encoder.write_all(&self.records)?;
         let bytes = seal(&mut header, encoder.finish()?).ok_or(BuildError::Range { index: self.records_count })?;
         Ok(ProducedBatch::new(header, bytes))

@@ -2,6 +2,7 @@
 //!
 //! Standard output carries data and nothing else; what is said to the person goes to standard error.
 
+pub(crate) mod bench;
 pub(crate) mod consume;
 mod http;
 pub(crate) mod log;

@@ -4,5 +4,6 @@
 
 mod fake;
 mod operations;
+mod pipelines;
 mod replicas;
 mod versions;

@@ -8,7 +8,7 @@ use chronik_e2e::pair::{CATCH_UP_BOUND, Pair};
 use chronik_e2e::place::Place;
 use chronik_e2e::raw::{Connection, assert_code};
 use chronik_e2e::relay::{Fate, Relay};
-use chronik_e2e::{admin, clients, process, segments, view, wait};
+use chronik_e2e::{admin, binary, clients, process, segments, view, wait};
 use chronik_wire::ErrorCode;
 use chronik_wire::messages::describe_topic_partitions_request::TopicRequest;
 use chronik_wire::messages::{DescribeTopicPartitionsRequest, ProduceRequest};
@@ -121,6 +121,10 @@ fn too_few_in_sync_replicas_refuse_acks_all_until_the_follower_is_back() {
     wait_for_isr(leader, "two", &[1]);
     assert_code(produce_code(leader, "two", 0, -1), ErrorCode::NotEnoughReplicas, "before the append");
     assert_code(produce_code(leader, "two", 0, -1), ErrorCode::NotEnoughReplicas, "before the append");
+    let measured = binary::run(&["bench", "produce", "two", "--num-records", "1", "--bootstrap", leader]);
+    let said = String::from_utf8_lossy(&measured.stderr);
+    assert!(!measured.status.success() && measured.stdout.is_empty(), "{measured:?}");
+    assert!(said.contains("NOT_ENOUGH_REPLICAS") && said.contains("--acks 1"), "{said}");
     // Nothing of those is in the log; acks=1 still is taken, and nobody sees it: the high watermark stands still (KIP-966).
     assert_eq!(produce(leader, "two", 0, 1, &[b"for one"]), 2);
     assert_eq!(view::bounds(leader, "two", 0), Ok((0, 1)));
