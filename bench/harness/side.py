@@ -89,7 +89,25 @@ class Side:
 
     def answer(self, timeout=90):
         for n in self.nodes:
-            self.blast("wait", "-timeout", f"{timeout}s", timeout=timeout + 5, addr=n[1])
+            end = time.time() + timeout
+            while True:
+                try:
+                    self.blast("wait", "-timeout", "3s", timeout=15, addr=n[1])
+                    break
+                except Failed as e:
+                    if self.proc:
+                        self.proc.poll()
+                    if gone(n[2]):
+                        raise Failed(f"the broker ended: {self.last_words(n[0])}") from None
+                    if time.time() > end:
+                        raise Failed(f"{e}; {self.last_words(n[0])}") from None
+
+    def last_words(self, node):
+        for log in (os.path.join(self.dir, f"node-{node}", "broker.log"), os.path.join(self.dir, "broker.log")):
+            if os.path.exists(log):
+                with open(log, errors="replace") as f:
+                    return " ".join(f.read()[-800:].split())
+        return "it left no log"
 
     def ensure(self, nodes=1, durability="default", tls=False):
         """A warm broker in these circumstances. Durability: like Kafka (default), on the disk before an acks=all answer
