@@ -17,13 +17,13 @@ import (
 )
 
 type Produce struct {
-	Addr, Topic, Codec                        string
-	Conns, Inflight, Acks, Batch, RecSize     int
-	PartsPerReq, PartsPerConn                 int
-	Variants, TimeoutMs, WarmReq              int
-	Bytes                                     int64
-	Seconds                                   float64
-	Rate                                      float64
+	Addr, Topic, Codec                    string
+	Conns, Inflight, Acks, Batch, RecSize int
+	PartsPerReq, PartsPerConn             int
+	Variants, TimeoutMs, WarmReq          int
+	Bytes                                 int64
+	Seconds                               float64
+	Rate                                  float64
 }
 
 // tmpl is one request, encoded once: pre + body + suf. Only the correlation id changes from send to send.

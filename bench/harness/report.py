@@ -44,7 +44,8 @@ def _recovery(scenario, metric):
 
 
 PLOTS = [
-    ("throughput.svg", "Throughput", "MB/s", ">", lambda s, m: s if m == "throughput" else None),
+    # What is paced tells nothing by its throughput.
+    ("throughput.svg", "Throughput", "MB/s", ">", lambda s, m: s if m == "throughput" and s != "produce-paced" else None),
     ("cpu.svg", "Processor time of the broker per gigabyte", "s/GB", "<", lambda s, m: s if m == "CPU per GB" else None),
     ("latency.svg", "Latency", "ms", "<", _latency),
     ("memory.svg", "Memory of the broker (resident)", "MiB", "<", _memory),
