@@ -56,7 +56,10 @@ pub const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("chronik-e2e", &["chronik-model", "chronik-record", "chronik-wire", "chronik-client"]),
-    ("chronik-bench-micro", &["chronik-model", "chronik-record", "chronik-wire", "chronik-log"]),
+    (
+        "chronik-bench-micro",
+        &["chronik-model", "chronik-record", "chronik-wire", "chronik-net", "chronik-log", "chronik-replication"],
+    ),
     ("xtask", &[]),
 ];
 

@@ -73,6 +73,15 @@ pub fn rust(path: &Path, text: &str) -> Vec<String> {
     found
 }
 
+/// Every rule for a script or a source in another language.
+pub fn script(path: &Path, text: &str) -> Vec<String> {
+    let lines = text.lines().count();
+    if lines <= LINES_MAX {
+        return Vec::new();
+    }
+    vec![format!("{}:{lines}: {lines} lines; look for the second noun", path.display())]
+}
+
 /// The name this line declares with one of `keywords`, if it does.
 fn declared<'a>(code: &'a str, keywords: &[&str]) -> Option<&'a str> {
     let code = match code.strip_prefix("pub") {
@@ -170,6 +179,12 @@ mod tests {
         let long = format!("//! Long.\n{}", "//\n".repeat(LINES_MAX));
         assert_eq!(complaints("crates/log/src/lib.rs", &long), 1);
         assert_eq!(complaints("crates/wire/src/messages/fetch_request.rs", &long), 0);
+    }
+
+    #[test]
+    fn a_long_script_draws_one_complaint() {
+        assert_eq!(script(Path::new("bench/table"), &"#\n".repeat(LINES_MAX)).len(), 0);
+        assert_eq!(script(Path::new("bench/table"), &"#\n".repeat(LINES_MAX + 1)).len(), 1);
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! Criterion benches of the hot paths; here is what several of them build from. Run with
-//! `cargo bench -p chronik-bench-micro`.
+//! Benches of the hot paths. By the clock: `cargo bench -p chronik-bench-micro`. By instructions, which is the same on a
+//! busy machine: `cargo run --release -p chronik-bench-micro --bin instruction-counts`.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot set up has nothing to measure")]
+
+pub mod baseline;
+pub mod paths;
 
 use std::path::Path;
 use std::sync::Arc;

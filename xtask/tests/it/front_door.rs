@@ -29,6 +29,29 @@ fn the_pages_a_newcomer_reads_are_there() {
 }
 
 #[test]
+fn results_of_benches_are_whole_and_no_tries() {
+    let root = root().unwrap();
+    let files = files().unwrap();
+    for rounds in files.iter().filter(|file| file.starts_with("bench/results") && file.ends_with("rounds.jsonl")) {
+        let text = std::fs::read_to_string(root.join(rounds)).unwrap();
+        let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap_or_default()).unwrap();
+        assert_eq!(first["run"]["quick"], false, "{} is a try", rounds.display());
+        assert!(!first["run"]["commit"].as_str().unwrap().ends_with("-changed"), "{}: of no commit", rounds.display());
+        assert!(files.contains(&rounds.with_file_name("README.md")), "{}: nobody can read it", rounds.display());
+    }
+}
+
+#[test]
+fn go_modules_come_with_their_checksums() {
+    let files = files().unwrap();
+    let modules: Vec<_> = files.iter().filter(|file| file.file_name().is_some_and(|name| name == "go.mod")).collect();
+    assert!(!modules.is_empty());
+    for module in modules {
+        assert!(files.contains(&module.with_file_name("go.sum")), "{} has no go.sum", module.display());
+    }
+}
+
+#[test]
 fn links_between_pages_lead_somewhere() {
     let root = root().unwrap();
     let mut dead = Vec::new();

@@ -1,5 +1,7 @@
 //! Every file of the repository against the rules of `xtask::tidy`.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use xtask::repository::{files, root, texts};
 use xtask::tidy;
 
@@ -20,6 +22,23 @@ fn no_file_has_leftovers_or_private_places() {
         // Binary files (fuzz corpora, golden bytes) have no text to read.
         if let Ok(text) = std::fs::read_to_string(root.join(&file)) {
             found.extend(tidy::text(&file, &text));
+        }
+    }
+    none(found);
+}
+
+#[test]
+fn scripts_are_tidy_and_can_be_started() {
+    let root = root().unwrap();
+    let mut found = Vec::new();
+    for file in files().unwrap() {
+        let Ok(text) = std::fs::read_to_string(root.join(&file)) else { continue };
+        let started = text.starts_with("#!/");
+        if started || file.extension().is_some_and(|extension| ["py", "go"].iter().any(|known| extension == *known)) {
+            found.extend(tidy::script(&file, &text));
+        }
+        if started && std::fs::metadata(root.join(&file)).unwrap().permissions().mode() & 0o111 == 0 {
+            found.push(format!("{}: has an interpreter and is not executable", file.display()));
         }
     }
     none(found);
