@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from .kernel import CORES, Failed, Sample, gone, prefer, reset_peak, rss, run, session, started_at
+from .kernel import CORES, Failed, Sample, gone, prefer, reset_peak, rss, run, session
 from .options import OPT
 
 BENCH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

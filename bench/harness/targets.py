@@ -4,44 +4,58 @@ A ratio is Chronik / Apache Kafka of the same run. `value` bounds Chronik's own 
 """
 
 # (metric, what, "<=" or ">=", bound)
-_FASTER = [("throughput", "ratio", ">=", 1.0), ("CPU per GB", "ratio", "<=", 1.0), ("peak RSS", "ratio", "<=", 1.0)]
-_ACKED = _FASTER + [("ack p99", "ratio", "<=", 1.0)]
-_E2E = [("e2e p50", "ratio", "<=", 1.0), ("e2e p99", "ratio", "<=", 1.0), ("e2e p99.9", "ratio", "<=", 1.0), ("rate held", "value", ">=", 99.0),
-        ("CPU per GB", "ratio", "<=", 1.0)]
+
+
+def _at_most(bound, *metrics):
+    return [(metric, "ratio", "<=", bound) for metric in metrics]
+
+
+def _at_least(bound, *metrics):
+    return [(metric, "ratio", ">=", bound) for metric in metrics]
+
+
+_RSS = [("peak RSS", "value", "<=", 64.0)]
+_HELD = [("rate held", "value", ">=", 99.0)]
+_PASSED_THROUGH = _at_least(1, "throughput") + _at_most(1 / 3, "CPU per GB")
+_CONSUMED = _at_least(1.2, "throughput") + _at_most(0.7, "CPU per GB")
+_SMALL = _at_most(1 / 5, "CPU per M records") + _at_most(1 / 2, "e2e p50") + _at_most(1 / 4, "e2e p99", "e2e p99.9") + _HELD
+_TAILED = _at_most(1 / 5, "e2e p99") + _HELD
+_MANY = _at_least(3, "throughput") + _at_most(1 / 4, "CPU per GB") + _at_most(1 / 20, "create", "first batches in each") + _at_most(1 / 10, "peak RSS")
+_REPLICATED = _at_least(4, "throughput") + _at_most(1 / 6, "CPU per GB", "ack p50", "ack p99")
 
 TARGETS = {
-    "produce-small": _ACKED,
-    "produce-1k": _ACKED,
-    "produce-1k-1m": _ACKED,
-    "produce-paced": [("ack p50", "ratio", "<=", 1.0), ("ack p99", "ratio", "<=", 1.0), ("ack p99.9", "ratio", "<=", 1.0), ("CPU per GB", "ratio", "<=", 1.0)],
-    "produce-all-fsync": _ACKED,
-    "produce-shipped": _ACKED,
-    "compressed-lz4": _ACKED,
-    "compressed-zstd": _ACKED,
-    "consume-catchup": _FASTER,
-    "consume-fanout": _FASTER,
-    "tls-consume-catchup": _FASTER,
-    "tls-consume-fanout": _FASTER,
-    "e2e-latency-5k": _E2E,
-    "e2e-latency-50k": _E2E,
-    "tail-fanout": _E2E,
-    "mixed": _E2E + [("catch-up", "ratio", ">=", 1.0)],
-    "many-partitions": _ACKED + [("create", "ratio", "<=", 1.0), ("open files", "ratio", "<=", 1.0)],
-    "many-partitions-10k": _ACKED + [("create", "ratio", "<=", 1.0), ("open files", "ratio", "<=", 1.0)],
-    "many-partitions-fsync": _ACKED,
-    "idle-consumers": [("idle CPU", "ratio", "<=", 1.0), ("RSS", "ratio", "<=", 1.0)],
+    "produce-small": _at_most(1 / 3, "CPU per M records") + _RSS,
+    "produce-1k": _at_least(2, "throughput") + _at_most(1 / 3, "CPU per GB") + _RSS,
+    "produce-1k-1m": _at_most(1 / 2.5, "CPU per GB"),
+    "produce-paced": _at_most(1 / 5, "ack p99", "ack p99.9"),
+    "produce-all-fsync": _at_least(10, "throughput") + _at_most(1 / 3, "ack p50") + _at_most(1 / 15, "CPU per GB"),
+    "produce-shipped": _at_least(1, "throughput") + _at_most(1, "ack p99"),
+    "compressed-lz4": _PASSED_THROUGH,
+    "compressed-zstd": _PASSED_THROUGH,
+    "consume-catchup": _CONSUMED,
+    "consume-fanout": _CONSUMED,
+    "tls-consume-catchup": _at_most(1 / 3, "CPU per GB"),
+    "tls-consume-fanout": _at_most(1 / 3, "CPU per GB"),
+    "e2e-latency-5k": _SMALL,
+    "e2e-latency-50k": _SMALL,
+    "tail-fanout": _TAILED,
+    "mixed": _TAILED,
+    "many-partitions": _MANY,
+    "many-partitions-10k": _MANY,
+    "many-partitions-fsync": _at_least(3, "throughput") + _at_most(1 / 4, "CPU per GB"),
+    "idle-consumers": [("idle CPU", "value", "<=", 0.2)],
     "growth": [(f"{p} x {c}: {m}", "ratio", op, 1.0) for p in (1, 1000) for c in (1, 1000) for m, op in (("throughput", ">="), ("CPU per GB", "<="))],
-    "idle-connections": [("RSS held", "value", "<=", 100.0), ("idle CPU", "ratio", "<=", 1.0)],
-    "startup": [("first answer", "ratio", "<=", 1.0), ("RSS at rest", "ratio", "<=", 1.0), ("restart: read and write", "ratio", "<=", 1.0)],
-    "recovery": [("read and write", "ratio", "<=", 1.0), ("records lost", "value", "<=", 0.0)],
-    "recovery-curve": [(f"{gb} GB: {m}", what, "<=", bound) for gb in (1, 5, 20)
-                       for m, what, bound in (("read and write", "ratio", 1.0), ("records lost", "value", 0.0))],
-    "java-clients": [("produce", "ratio", ">=", 1.0), ("consume", "ratio", ">=", 1.0)],
-    "replicated-pair": _ACKED,
-    "replicated-pair-e2e": _E2E,
-    "replicated": _ACKED,
-    "replicated-e2e": _E2E,
-    "replicated-fsync": _ACKED,
+    "idle-connections": [("RSS per connection", "value", "<=", 12.0), ("idle CPU", "value", "<=", 0.2)],
+    "startup": [("first answer", "value", "<=", 100.0), ("SIGTERM to exit", "value", "<=", 100.0), ("RSS at rest", "value", "<=", 16.0)],
+    "recovery": [("read and write", "value", "<=", 1000.0), ("records lost", "value", "<=", 0.0)],
+    "recovery-curve": [(f"{gb} GB: {m}", "value", "<=", bound) for gb in (1, 5, 20)
+                       for m, bound in (("read and write", 1000.0), ("records lost", 0.0))],
+    "java-clients": _at_least(1, "produce", "consume"),
+    "replicated-pair": _REPLICATED,
+    "replicated-pair-e2e": _at_most(1 / 6, "CPU per M records", "e2e p50", "e2e p99") + _HELD,
+    "replicated": _REPLICATED,
+    "replicated-e2e": _at_most(1 / 6, "CPU per M records", "e2e p50", "e2e p99") + _HELD,
+    "replicated-fsync": _REPLICATED,
 }
 
 # Scenarios that the table leaves out unless they are named, and why.
@@ -63,4 +77,4 @@ def verdict(target, comparison):
 def words(target):
     _, what, op, bound = target
     sign = {"<=": "≤", ">=": "≥"}[op]
-    return f"{sign} {bound:g}" + ("" if what == "value" else " ×")
+    return f"{sign} {bound:.3g}" + ("" if what == "value" else " ×")

@@ -53,7 +53,7 @@ class Reports(unittest.TestCase):
         report.write(kept)
         with open(os.path.join(self.folder.name, "README.md")) as f:
             text = f.read()
-        self.assertIn("| [produce-1k](#produce-1k) | throughput | 350 | 87.5 | MB/s | 4.00 | ≥ 1 × | reached |", text)
+        self.assertIn("| [produce-1k](#produce-1k) | throughput | 350 | 87.5 | MB/s | 4.00 | ≥ 2 × | reached |", text)
         self.assertIn("**failed**", text)
         self.assertIn("records <lost>", text)
         self.assertIn("at most 7 %", text)
