@@ -4,6 +4,7 @@
 //! answer nobody waited for, the connection is in an unknown state and must be dropped; `Client` does.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -131,7 +132,8 @@ impl Connection {
             }
             self.buf.reserve(READ_BYTES);
             if ready!(pin!(self.stream.read_buf(&mut self.buf)).poll(cx))? == 0 {
-                return Poll::Ready(Err(Broken::Io(closed())));
+                let closed = io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed it");
+                return Poll::Ready(Err(Broken::Io(closed)));
             }
         }
     }
@@ -179,15 +181,8 @@ impl Connection {
     /// Writes a request and reads the answer's frame with the correlation id still in it.
     async fn exchange(&mut self, request: &[u8]) -> Result<Bytes, Broken> {
         self.stream.write_all(request).await?;
-        loop {
-            if let Some(answer) = frame::split(&mut self.buf, self.response_bytes_max)? {
-                return correlated(answer, self.last_correlation_id);
-            }
-            self.buf.reserve(READ_BYTES);
-            if self.stream.read_buf(&mut self.buf).await? == 0 {
-                return Err(Broken::Io(closed()));
-            }
-        }
+        let answer = poll_fn(|cx| self.poll_frame(cx)).await?;
+        correlated(answer, self.last_correlation_id)
     }
 
     pub(crate) fn answered(
@@ -220,10 +215,6 @@ pub(crate) fn correlated(answer: Bytes, expected: i32) -> Result<Bytes, Broken> 
         return Err(Broken::Garbled(format!("correlation id {got} instead of {expected}")));
     }
     Ok(answer)
-}
-
-fn closed() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed it")
 }
 
 /// Why an exchange did not come to its end.

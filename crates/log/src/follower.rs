@@ -6,20 +6,19 @@
 //! file beside the segments, durable before they leave the log. When to do any of this is not decided here.
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use chronik_model::{LeaderEpoch, Offset, Timestamp};
-use chronik_record::BatchHeader;
 
 use crate::flush::Unsynced;
-use crate::fs::{Durability, File, OpenMode, is_out_of_files};
+use crate::fs::{Durability, File, OpenMode};
 use crate::leader_epoch::History;
 use crate::log::{AppendError, Log, LogError, ReplicateError, heads};
 use crate::producer_state::Producers;
 use crate::reader::Mark;
-use crate::segment::{INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, remove_if_there};
+use crate::segment::{LOG_SUFFIX, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, remove_if_there};
 use crate::truncation::CutPoint;
 
 /// How the name of a file with a cut tail ends: `wal_<partition>_<first offset>.cut`, or `.1.cut` and so on.
@@ -80,44 +79,11 @@ impl Log {
         for run in checked.chunk_by(|(one, _), (next, _)| one.partition_leader_epoch == next.partition_leader_epoch) {
             let len = run.iter().map(|(_, batch)| batch.len()).sum();
             let (bytes, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            self.write_run(run, bytes, now)?;
+            let batches = run.iter().map(|(header, batch)| (header, heads([batch, &[]])));
+            self.write(batches, &[IoSlice::new(bytes)], now)?;
             rest = behind;
         }
         Ok(self.log_end())
-    }
-
-    /// Writes batches of one leader epoch with one call and publishes them together. `bytes` are all of them, one behind the other.
-    fn write_run(&mut self, batches: &[(BatchHeader, &[u8])], bytes: &[u8], now: Timestamp) -> Result<(), AppendError> {
-        let ([(first, _), ..], Some((last, _))) = (batches, batches.last()) else { return Ok(()) };
-        let begin = self.active.size();
-        let file = self.active_file()?;
-        self.assign_epoch(first.partition_leader_epoch, first.base_offset)?;
-        if let Err(source) = self.active.make_entry_room() {
-            return Err(self.io_failed(self.active.path(INDEX_SUFFIX), source));
-        }
-        if let Err(source) = file.write_all_at(bytes, begin) {
-            return Err(self.io_failed(self.active.path(LOG_SUFFIX), source));
-        }
-        let mut end = begin;
-        for (header, batch) in batches {
-            end = self.take_in(header, &heads([batch, &[]]), end, now);
-        }
-        {
-            let mut view = self.shared.view.write();
-            self.active.set_size(end);
-            view.log_end = last.next_offset();
-        }
-        let mut position = begin;
-        for (header, _) in batches {
-            // After publishing: a table may lack a batch that readers see, never name one that they do not.
-            if let Err(source) = self.active.note(header, position)
-                && !is_out_of_files(&source)
-            {
-                return Err(self.io_failed(self.active.path(INDEX_SUFFIX), source));
-            }
-            position += header.size_bytes() as u64;
-        }
-        Ok(())
     }
 
     /// Makes the segment that begins at `segment` the active one.

@@ -453,7 +453,8 @@ impl Log {
         self.make_room(&header, now)?;
         let head = prefix(log_end, header.batch_length, leader_epoch);
         let rest = bytes.get(PREFIX_BYTES..).unwrap_or_default();
-        self.write(&header, [&head, rest], now)?;
+        let slices = [&head, rest];
+        self.write(std::iter::once((&header, heads(slices))), &slices.map(IoSlice::new), now)?;
         Ok(Appended {
             base_offset: log_end,
             next_offset: header.next_offset(),
@@ -474,7 +475,8 @@ impl Log {
         self.online().map_err(AppendError::Offline)?;
         for (header, batch) in self.check_replicated(batches, leader_epoch)? {
             self.make_room(&header, now)?;
-            self.write(&header, [batch, &[]], now)?;
+            let slices = [batch, &[]];
+            self.write(std::iter::once((&header, heads(slices))), &slices.map(IoSlice::new), now)?;
         }
         Ok(self.log_end())
     }
@@ -548,67 +550,61 @@ impl Log {
         Ok(i128::from(waited_ms) > i128::try_from(limit.as_millis()).unwrap_or(i128::MAX))
     }
 
-    /// Writes one batch with its final header and publishes it.
-    pub(crate) fn write(
+    /// Writes batches of one leader epoch with one call and publishes them together. Each header is final and comes with the
+    /// batch's [`heads`]; `slices` are the bytes of all, one batch behind the other.
+    pub(crate) fn write<'a>(
         &mut self,
-        header: &BatchHeader,
-        slices: [&[u8]; 2],
+        batches: impl Iterator<Item = (&'a BatchHeader, [u8; HEAD_BYTES])> + Clone,
+        slices: &[IoSlice<'_>],
         now: Timestamp,
     ) -> Result<(), AppendError> {
-        let position = self.active.size();
+        let Some((first, _)) = batches.clone().next() else { return Ok(()) };
+        let begin = self.active.size();
         let file = self.active_file()?;
-        self.assign_epoch(header.partition_leader_epoch, header.base_offset)?;
-        // Whatever can fail comes before the batch is in the file, or is the write itself.
+        self.assign_epoch(first.partition_leader_epoch, first.base_offset)?;
+        // Whatever can fail comes before the batches are in the file, or is the write itself.
         if let Err(source) = self.active.make_entry_room() {
             return Err(self.io_failed(self.active.path(INDEX_SUFFIX), source));
         }
-        if let Err(source) = file.write_at_vectored(&slices.map(IoSlice::new), position) {
+        if let Err(source) = file.write_at_vectored(slices, begin) {
             return Err(self.io_failed(self.active.path(LOG_SUFFIX), source));
         }
-        let end = self.take_in(header, &heads(slices), position, now);
+        let (mut end, mut log_end) = (begin, first.base_offset);
+        for (header, heads) in batches.clone() {
+            self.heads_sum = crc32c::crc32c_append(self.heads_sum, &heads);
+            if end == 0 {
+                self.active_began = Some((header.max_timestamp, now));
+            }
+            if header.has_producer_id() {
+                self.producers.note(header);
+                self.producers_changed = true;
+            }
+            end += header.size_bytes() as u64;
+            log_end = header.next_offset();
+            if self.recent_ends.len() == RECENT_ENDS_MAX {
+                self.recent_ends.pop_front();
+            }
+            self.recent_ends.push_back(Mark { offset: log_end, segment: self.active.base_offset, position: end });
+        }
         {
             let mut view = self.shared.view.write();
             self.active.set_size(end);
-            view.log_end = header.next_offset();
+            view.log_end = log_end;
         }
-        // After publishing: a table may lack a batch that readers see, never name one that they do not.
-        if let Err(source) = self.active.note(header, position)
-            && !is_out_of_files(&source)
-        {
-            return Err(self.io_failed(self.active.path(INDEX_SUFFIX), source));
+        let mut position = begin;
+        for (header, _) in batches {
+            // After publishing: a table may lack a batch that readers see, never name one that they do not.
+            if let Err(source) = self.active.note(header, position)
+                && !is_out_of_files(&source)
+            {
+                return Err(self.io_failed(self.active.path(INDEX_SUFFIX), source));
+            }
+            position += header.size_bytes() as u64;
         }
         Ok(())
     }
 
-    /// Keeps what a written batch changes beside the file, and gives the position behind it.
-    pub(crate) fn take_in(
-        &mut self,
-        header: &BatchHeader,
-        heads: &[u8; HEAD_BYTES],
-        position: u64,
-        now: Timestamp,
-    ) -> u64 {
-        self.heads_sum = crc32c::crc32c_append(self.heads_sum, heads);
-        if position == 0 {
-            self.active_began = Some((header.max_timestamp, now));
-        }
-        if header.has_producer_id() {
-            self.producers.note(header);
-            self.producers_changed = true;
-        }
-        let end = position + header.size_bytes() as u64;
-        if self.recent_ends.len() == RECENT_ENDS_MAX {
-            self.recent_ends.pop_front();
-        }
-        self.recent_ends.push_back(Mark {
-            offset: header.next_offset(),
-            segment: self.active.base_offset,
-            position: end,
-        });
-        end
-    }
-
-    pub(crate) fn active_file(&mut self) -> Result<Arc<dyn File>, AppendError> {
+    fn active_file(&mut self) -> Result<Arc<dyn File>, AppendError> {
         if let Some(file) = &self.active_file {
             return Ok(Arc::clone(file));
         }
@@ -622,7 +618,7 @@ impl Log {
     /// Notes a leader epoch's start, in memory and in its file. The first entry is part of the next flush, so that a durable
     /// batch always has its epoch on record. A later one is durable before its first batch is written: where a power cut
     /// kept that batch and the record without it, recovery would have to take the batch for damage.
-    pub(crate) fn assign_epoch(&mut self, leader_epoch: LeaderEpoch, start: Offset) -> Result<(), AppendError> {
+    fn assign_epoch(&mut self, leader_epoch: LeaderEpoch, start: Offset) -> Result<(), AppendError> {
         if self.shared.view.read().epochs.latest() == Some(leader_epoch) {
             return Ok(());
         }
