@@ -14,8 +14,10 @@ mod table;
 pub(crate) mod topic;
 
 use std::io::{self, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use chronik_client::{Client, ClientError, Options};
+use chronik_model::Timestamp;
 use chronik_wire::ErrorCode;
 
 use crate::cli::Bootstrap;
@@ -47,6 +49,12 @@ impl From<io::Error> for Stop {
         }
         Problem::new(format!("cannot write to standard output: {error}"), "check where the output goes").into()
     }
+}
+
+/// The time that records are stamped with.
+pub(crate) fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// The address of the broker to talk to: the flag, the environment, the default.

@@ -5,16 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use chronik_client::{Acks, ClientError, ProducerIdentity};
-use chronik_model::{PartitionIndex, Sequence, Timestamp};
+use chronik_model::{PartitionIndex, Sequence};
 use chronik_record::{BatchBuilder, BuildError, Compression, TimestampType};
 use chronik_wire::ErrorCode;
 use tokio::sync::mpsc;
 
-use super::{Session, Stop, say};
+use super::{Session, Stop, now, say};
 use crate::cli::Produce;
 use crate::problem::Problem;
 
@@ -313,11 +312,6 @@ impl Sender {
         }
         Ok(builder.build()?.bytes().clone())
     }
-}
-
-fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -17,13 +17,11 @@ use super::meter::Meter;
 use super::pace::{Loop, Schedule, Span};
 use super::progress::Progress;
 use super::reading::{Positions, Reader};
-use super::report::{Ended, Figures, From, Percentiles, Report, seconds};
+use super::report::From;
 use super::sending::{SendError, Sent, Settings, connect, run_all};
 use super::topic::find_or_create;
-use super::verify::read_back;
-use super::{
-    Clock, explain, explain_sending, joined, nothing_measured, plan, print_report, run_number, stop_on_signal, watched,
-};
+use super::written::Written;
+use super::{Clock, explain, explain_sending, joined, plan, run_number, stop_on_signal, watched};
 use crate::cli::BenchEndToEnd;
 use crate::problem::Problem;
 
@@ -70,37 +68,21 @@ pub(crate) async fn run(command: BenchEndToEnd, variables: &[(String, String)]) 
     let sending = run_all(senders, clock, Arc::clone(&acknowledged), stop.clone());
     let carried = carry(sending, consumers, arrived.subscribe());
     let (carried, client_cpu) = watched(carried, &received, clock, load.warm_up, &mut progress).await;
-    let Sent { ledger, full } = carried.map_err(|error| error.explain(&session, &topic))?;
+    let sent = carried.map_err(|error| error.explain(&session, &topic))?;
 
-    let ended = Ended::of(*stop.borrow(), full);
-    let (tally, elapsed) = received.measured();
-    if tally.records == 0 {
-        return Err(nothing_measured(&stop, "no record was due after the warm-up").into());
-    }
-    let verified = if load.no_verify {
-        None
-    } else {
-        Some(read_back(&mut session, &topic, &settings.content, ledger, &mut progress, &mut stop).await?)
-    };
-    drop(progress);
-    let report = Report {
+    let run = Written {
         mode: "end-to-end",
         topic,
-        topic_created: found.created,
-        partitions: found.partitions,
-        replication_factor: found.replication_factor,
+        found,
+        load: &load,
+        settings: &settings,
         connections: shares.len(),
-        load: Some(settings.described()),
-        ended,
-        warm_up_s: seconds(load.warm_up),
-        figures: Figures::new(&tally, elapsed),
+        measured: &received,
         latency_from: From::Due,
-        latency_ms: Percentiles::new(&tally.latencies),
-        ack_latency_ms: Some(Percentiles::new(&acknowledged.measured().0.latencies)),
-        client_cpu_s: seconds(client_cpu),
-        verified,
+        acknowledged: Some(&acknowledged),
+        client_cpu,
     };
-    print_report(&report, load.json)
+    run.conclude(&mut session, sent, progress, &mut stop).await
 }
 
 /// Why records did not get from one end to the other.

@@ -19,6 +19,7 @@ mod report;
 mod sending;
 mod topic;
 mod verify;
+mod written;
 
 use std::io::{self, IsTerminal as _};
 use std::pin::pin;

@@ -6,13 +6,11 @@ use super::super::{Session, Stop};
 use super::meter::Meter;
 use super::pace::{Loop, Schedule};
 use super::progress::Progress;
-use super::report::{Ended, Figures, From, Percentiles, Report, seconds};
-use super::sending::{Sent, Settings, connect, run_all};
+use super::report::From;
+use super::sending::{Settings, connect, run_all};
 use super::topic::find_or_create;
-use super::verify::read_back;
-use super::{
-    Clock, explain, explain_sending, nothing_measured, plan, print_report, run_number, stop_on_signal, watched,
-};
+use super::written::Written;
+use super::{Clock, explain, explain_sending, plan, run_number, stop_on_signal, watched};
 use crate::cli::{BenchProduce, Throughput};
 
 pub(crate) async fn run(command: BenchProduce, variables: &[(String, String)]) -> Result<(), Stop> {
@@ -35,35 +33,19 @@ pub(crate) async fn run(command: BenchProduce, variables: &[(String, String)]) -
     let clock = Clock::start();
     let sending = run_all(senders, clock, Arc::clone(&meter), stop.clone());
     let (sent, client_cpu) = watched(sending, &meter, clock, load.warm_up, &mut progress).await;
-    let Sent { ledger, full } = sent.map_err(|error| explain_sending(&session, &error))?;
+    let sent = sent.map_err(|error| explain_sending(&session, &error))?;
 
-    let ended = Ended::of(*stop.borrow(), full);
-    let (tally, elapsed) = meter.measured();
-    if tally.records == 0 {
-        return Err(nothing_measured(&stop, "no record was due after the warm-up").into());
-    }
-    let verified = if load.no_verify {
-        None
-    } else {
-        Some(read_back(&mut session, &topic, &settings.content, ledger, &mut progress, &mut stop).await?)
-    };
-    drop(progress);
-    let report = Report {
+    let run = Written {
         mode: "produce",
         topic,
-        topic_created: found.created,
-        partitions: found.partitions,
-        replication_factor: found.replication_factor,
+        found,
+        load: &load,
+        settings: &settings,
         connections: shares.len(),
-        load: Some(settings.described()),
-        ended,
-        warm_up_s: seconds(load.warm_up),
-        figures: Figures::new(&tally, elapsed),
+        measured: &meter,
         latency_from: if kind == Loop::Closed { From::Sent } else { From::Due },
-        latency_ms: Percentiles::new(&tally.latencies),
-        ack_latency_ms: None,
-        client_cpu_s: seconds(client_cpu),
-        verified,
+        acknowledged: None,
+        client_cpu,
     };
-    print_report(&report, load.json)
+    run.conclude(&mut session, sent, progress, &mut stop).await
 }

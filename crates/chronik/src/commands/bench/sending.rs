@@ -5,16 +5,16 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_client::{AnsweredAcks, ClientError, ProducePipeline, Produced, ProducerIdentity};
-use chronik_model::{PartitionIndex, Sequence, Timestamp};
+use chronik_model::{PartitionIndex, Sequence};
 use chronik_record::{BatchBuilder, BuildError, Compression, HEADER_BYTES, TimestampType};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::super::Session;
+use super::super::{Session, now};
 use super::alarm::Alarm;
 use super::content::Content;
 use super::ledger::{Ledger, RANGES_MAX};
@@ -260,7 +260,7 @@ impl Sender {
     fn batch(&mut self, span: Span, sequence: Sequence) -> Result<Bytes, BuildError> {
         let settings = &self.settings;
         let records = usize::try_from(span.count).unwrap_or(usize::MAX);
-        let now = timestamp();
+        let now = now();
         let mut builder = BatchBuilder::new(settings.compression, TimestampType::Create, now)
             .reserve(records.saturating_mul(settings.record_bytes_on_the_wire()));
         if let Some(identity) = self.identity {
@@ -286,13 +286,10 @@ impl Sender {
     }
 }
 
-fn timestamp() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
+    use chronik_model::Timestamp;
+
     use super::*;
 
     fn settings(record_bytes: usize, batch_bytes: usize) -> Settings {
