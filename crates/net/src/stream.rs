@@ -43,6 +43,25 @@ pub enum StreamWriter {
 }
 
 impl Stream {
+    /// Writes all of `bytes`; what is encrypted has left when this returns.
+    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes).await,
+            Self::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+        }
+    }
+
+    /// Reads what there is into the room behind `buffer`; 0 at the end. May be cancelled.
+    pub async fn read_buf(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read_buf(buffer).await,
+            Self::Tls(stream) => stream.read_buf(buffer).await,
+        }
+    }
+
     /// The two halves.
     pub fn split(self) -> (StreamReader, StreamWriter) {
         match self {
