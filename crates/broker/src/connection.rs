@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use chronik_net::{ConnectionPermit, Frame, FrameReader, Part, ReadFrameError, TcpStream, WriteError, write_parts};
+use chronik_net::{ConnectionPermit, Frame, FrameReader, Part, ReadFrameError, Socket, TcpStream, WriteError};
 
 use crate::api::{self, Answer, Later};
 use crate::server::Broker;
@@ -37,7 +37,7 @@ enum InFlight {
 struct Connection<'a> {
     broker: &'a Arc<Broker>,
     peer: Arc<Peer>,
-    stream: &'a TcpStream,
+    stream: &'a Socket,
     reader: FrameReader,
     in_flight: VecDeque<InFlight>,
 }
@@ -50,6 +50,7 @@ pub(crate) async fn serve(
     permit: ConnectionPermit,
     mut shutdown: Shutdown,
 ) {
+    let Some(stream) = open(&broker, stream, address, &mut shutdown).await else { return };
     let mut connection = Connection {
         broker: &broker,
         peer: Arc::new(Peer { address, software: parking_lot::Mutex::new(None) }),
@@ -66,6 +67,23 @@ pub(crate) async fn serve(
         }
     }
     drop(permit);
+}
+
+/// The connection as requests are read from it: behind the handshake where clients use TLS.
+async fn open(broker: &Broker, stream: TcpStream, address: SocketAddr, shutdown: &mut Shutdown) -> Option<Socket> {
+    let Some(tls) = &broker.tls else { return Some(stream.into()) };
+    // Boxed: what a handshake needs would else be a part of every connection for as long as it lives.
+    let handshake = Box::pin(tls.accept(stream));
+    let error = tokio::select! {
+        opened = handshake => match opened {
+            Ok(socket) => return Some(Socket::Tls(Box::new(socket))),
+            Err(error) => error,
+        },
+        () = shutdown.raised() => return None,
+    };
+    broker.metrics.tls_handshakes_failed.inc();
+    tracing::debug!(peer = %address, %error, "TLS handshake failed");
+    None
 }
 
 impl Connection<'_> {
@@ -89,7 +107,7 @@ impl Connection<'_> {
                     None => return Ok(()),
                 },
                 // A waiting fetch or join of a client that is gone is given up.
-                () = peer_closed(self.stream), if barrier => return Ok(()),
+                () = self.stream.peer_closed(), if barrier => return Ok(()),
                 () = shutdown.raised(), if !stopping => {}
             }
         }
@@ -119,7 +137,7 @@ impl Connection<'_> {
             }
         }
         self.broker.metrics.bytes_sent(&parts);
-        match write_parts(self.stream, &mut parts, self.broker.settings().connections_max_idle).await {
+        match self.stream.write_parts(&mut parts, self.broker.settings().connections_max_idle).await {
             Ok(()) => Ok(true),
             Err(WriteError::Peer(error)) => Err(error.into()),
             Err(WriteError::File { file, position, source }) => {
@@ -149,12 +167,4 @@ async fn next_answer(in_flight: &mut VecDeque<InFlight>) -> Answer {
         }
     })
     .await
-}
-
-/// Returns when the peer has closed its side. With requests pipelined behind the running one it cannot be told
-/// apart from a peer that waits, and this does not return.
-async fn peer_closed(stream: &TcpStream) {
-    if let Ok(1..) = stream.peek(&mut [0]).await {
-        std::future::pending().await
-    }
 }

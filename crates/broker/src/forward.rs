@@ -54,6 +54,7 @@ async fn ask<R: Request>(broker: &Broker, request: R) -> Result<R::Response, Err
         dial_max: DIAL_MAX,
         request_max: ANSWER_MAX,
         response_bytes_max: ANSWER_BYTES_MAX,
+        tls: broker.tls_to_brokers.clone(),
         ..Options::default()
     };
     let asked: Result<R::Response, ClientError> = async {

@@ -11,7 +11,7 @@ use chronik_metadata::{
     Command, ControllerClient, ControllerError, Image, NewTopic, Outcome, ReplicatedController, Role, TopicRef,
 };
 use chronik_model::{LeaderEpoch, NodeId, TopicId};
-use chronik_net::{FrameLimits, Listener, MemoryBudget};
+use chronik_net::{FrameLimits, Listener, MemoryBudget, ServerTls, TlsFiles};
 use chronik_wire::ErrorCode;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -53,6 +53,10 @@ pub struct Parts {
     pub node: ThisNode,
     /// The bound listener; its backlog fills until the broker is started.
     pub listener: Listener,
+    /// What its connections are encrypted with; none where they are plain.
+    pub tls: Option<Arc<ServerTls>>,
+    /// How this broker, as a client, reaches the listener of another one; none where that is plain.
+    pub tls_to_brokers: Option<TlsFiles>,
     /// The partitions, opened.
     pub replicas: Arc<ReplicaHost>,
     /// The controller.
@@ -79,6 +83,8 @@ pub(crate) struct Broker {
     pub(crate) links: Arc<Links>,
     pub(crate) producer_ids: ProducerIds,
     budget: Arc<MemoryBudget>,
+    pub(crate) tls: Option<Arc<ServerTls>>,
+    pub(crate) tls_to_brokers: Option<TlsFiles>,
     /// Ends waits that would outlast a stop.
     pub(crate) shutdown: Shutdown,
     /// Held while the offsets topic is made, so that it is made once.
@@ -114,6 +120,8 @@ pub fn start(parts: Parts) -> RunningBroker {
         links: Arc::clone(&links),
         producer_ids: ProducerIds::default(),
         budget: MemoryBudget::new(request_memory(&settings)),
+        tls: parts.tls,
+        tls_to_brokers: parts.tls_to_brokers,
         shutdown: shutdown.clone(),
         offsets_topic: Mutex::new(()),
         look_ups: LookUps::default(),

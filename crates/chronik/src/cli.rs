@@ -83,6 +83,15 @@ pub(crate) struct Serve {
     /// [default: async]
     #[arg(long, value_name = "async|sync")]
     replication_mode: Option<String>,
+    /// Certificate to show clients, its chain behind it, in PEM: with it the broker speaks TLS [env: CHRONIK_TLS_CERT]
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// The certificate's private key, in PEM [env: CHRONIK_TLS_KEY]
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// Authorities in PEM; clients must show a certificate of one of them [env: CHRONIK_TLS_CLIENT_CA]
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<String>,
     /// Configuration file in TOML [env: CHRONIK_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -102,19 +111,45 @@ impl From<Serve> for Flags {
             replicate_to,
             wal_receiver,
             replication_mode,
+            tls_cert,
+            tls_key,
+            tls_client_ca,
             config,
             set,
         } = args;
-        Self { data_dir, listen, advertise, http, node_id, replicate_to, wal_receiver, replication_mode, config, set }
+        Self {
+            data_dir,
+            listen,
+            advertise,
+            http,
+            node_id,
+            replicate_to,
+            wal_receiver,
+            replication_mode,
+            tls_cert,
+            tls_key,
+            tls_client_ca,
+            config,
+            set,
+        }
     }
 }
 
 /// Which broker a client command talks to.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Bootstrap {
     /// A broker of the cluster [env: CHRONIK_BOOTSTRAP] [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) bootstrap: Option<String>,
+    /// Authorities in PEM, one of which gave brokers their certificates: talk TLS [env: CHRONIK_TLS_CA]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Certificate in PEM to show brokers that ask for one [env: CHRONIK_TLS_CERT]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM [env: CHRONIK_TLS_KEY]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -388,6 +423,7 @@ mod tests {
             ("chronik topic create t --config x", "write KEY=VALUE"),
             ("chronik topic create t --partitions 0", "1.."),
             ("chronik topic create", "<NAME>"),
+            ("chronik produce t --tls-ca a --tls-cert c", "--tls-key"),
             ("chronik promote", "--http"),
             ("chronik replication verify", "--against"),
             ("chronik replication status --watch 0", "1.."),

@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use chronik_console::{Console, LIMITS_DEFAULT};
-use chronik_net::{ConnectionLimits, Listener, SocketOptions};
+use chronik_net::{ConnectionLimits, Listener, ServerTls, SocketOptions, TlsFiles};
 
 use crate::config::{HostPort, Http};
 use crate::problem::Problem;
@@ -27,6 +28,19 @@ pub(crate) async fn bind_kafka(
 ) -> Result<Listener, Problem> {
     let resolved = resolve(address, "--listen").await?;
     Listener::bind(resolved, limits, options).map_err(|error| unbindable(address, &error, "--listen", "CHRONIK_LISTEN"))
+}
+
+/// Reads what clients' connections are encrypted with, where they are.
+pub(crate) fn open_tls(files: Option<&TlsFiles>) -> Result<Option<Arc<ServerTls>>, Problem> {
+    let Some(files) = files else { return Ok(None) };
+    match ServerTls::open(files.clone()) {
+        Ok(tls) => Ok(Some(Arc::new(tls))),
+        Err(error) => Err(Problem::new(
+            format!("clients' connections cannot be encrypted: {error}"),
+            "--tls-cert (CHRONIK_TLS_CERT) names the certificate and its chain, --tls-key (CHRONIK_TLS_KEY) its private key, \
+             --tls-client-ca (CHRONIK_TLS_CLIENT_CA) the authorities of clients; all are PEM files that this user may read",
+        )),
+    }
 }
 
 /// Binds the address of metrics and health; `None` where it is switched off.

@@ -51,6 +51,7 @@ pub(crate) async fn run(config: NodeConfig, started: Instant) -> Result<(), Prob
         receive_buffer_bytes: bytes(settings.socket_receive_buffer_bytes),
         backlog: settings.socket_listen_backlog,
     };
+    let tls = listeners::open_tls(config.tls.listener.as_ref())?;
     let listener = listeners::bind_kafka(&config.listen, limits, options).await?;
     let console = listeners::bind_http(&config.http).await?;
     let receiver = listeners::bind_receiver(config.replication.receiver.as_ref()).await?;
@@ -123,6 +124,8 @@ pub(crate) async fn run(config: NodeConfig, started: Instant) -> Result<(), Prob
     let broker = chronik_broker::start(Parts {
         node: ThisNode { node_id, host: advertised.host.clone(), port: advertised.port },
         listener,
+        tls,
+        tls_to_brokers: config.tls.to_brokers(),
         replicas: Arc::clone(&replicas),
         controller: Arc::clone(&controller) as _,
         links,
@@ -186,6 +189,12 @@ fn announce_links(config: &NodeConfig, receiver: Option<&Listener>) {
         let port = receiver.local_addr().map_or(asked.port, |address| address.port());
         info!("WAL receiver listening on {}", HostPort::new(asked.host.clone(), port));
         let checks_peers = config.replication.tls.own.is_some() && config.replication.tls.authorities.is_some();
+        if config.tls.to_brokers().is_some_and(|files| files.authorities.is_none()) {
+            warn!(
+                "chronik.tls.ca is not set: this follower cannot check the leader's listener, so what clients ask of it and only \
+                 the leader can do is not passed on"
+            );
+        }
         if config.replication.secret.is_none() && !checks_peers {
             warn!(
                 "the WAL receiver asks for no secret and no certificate: whoever reaches its port can lead this node, see \

@@ -11,10 +11,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use chronik_net::{TcpStream, dial};
+use chronik_net::{Stream, dial};
 use chronik_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use chronik_wire::{ApiKey, ErrorCode, Message as _, Reader, Request, frame};
-use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
+use tokio::io::AsyncWrite as _;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -27,7 +27,7 @@ const READ_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Connection {
     address: String,
-    stream: TcpStream,
+    stream: Stream,
     buf: BytesMut,
     last_correlation_id: i32,
     /// Versions the broker serves, inclusive, by API code.
@@ -40,8 +40,16 @@ impl Connection {
     /// Connects and agrees on versions. `answered_before` goes into the error where that fails.
     pub(crate) async fn open(address: &str, answered_before: bool, options: &Options) -> Result<Self, ClientError> {
         let unreachable = |source| ClientError::Unreachable { address: address.to_owned(), answered_before, source };
-        let stream = match timeout(options.dial_max, dial(address)).await {
-            Ok(dialled) => dialled.map_err(unreachable)?,
+        let dialled = async {
+            let stream = dial(address).await.map_err(unreachable)?;
+            let Some(tls) = &options.tls else { return Ok(Stream::Plain(stream)) };
+            match Box::pin(tls.connect_to_broker(host(address), stream)).await {
+                Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+                Err(source) => Err(ClientError::NotEncrypted { address: address.to_owned(), source }),
+            }
+        };
+        let stream = match timeout(options.dial_max, dialled).await {
+            Ok(dialled) => dialled?,
             Err(_) => return Err(unreachable(io::ErrorKind::TimedOut.into())),
         };
         let mut connection = Self {
@@ -215,6 +223,12 @@ pub(crate) fn correlated(answer: Bytes, expected: i32) -> Result<Bytes, Broken> 
         return Err(Broken::Garbled(format!("correlation id {got} instead of {expected}")));
     }
     Ok(answer)
+}
+
+/// The host of `HOST:PORT`, an IPv6 address without its brackets.
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// Why an exchange did not come to its end.

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use chronik_net::TlsError;
 use chronik_wire::{ApiKey, DecodeError, EncodeError, ErrorCode};
 use thiserror::Error;
 
@@ -18,6 +19,14 @@ pub enum ClientError {
         answered_before: bool,
         /// What the system said.
         source: io::Error,
+    },
+    /// There is no TLS with whoever answers there.
+    #[error("no TLS with {address}: {source}")]
+    NotEncrypted {
+        /// `HOST:PORT` that was tried.
+        address: String,
+        /// What is wrong with the files, or with the peer.
+        source: TlsError,
     },
     /// The connection broke before the answer was there; the request may have been carried out.
     #[error("connection to {address} broke: {source}")]
@@ -84,6 +93,8 @@ impl ClientError {
             Self::Unreachable { answered_before, .. } => *answered_before,
             Self::Disconnected { .. } | Self::NoSuchNode(_) => true,
             Self::Refused { code, .. } => code.retriable(),
+            // A broker that is started again may have accepted and not come to the handshake.
+            Self::NotEncrypted { source, .. } => matches!(source, TlsError::Handshake(error) if is_broken(error)),
             Self::TimedOut { .. }
             | Self::Garbled { .. }
             | Self::UnsupportedApi { .. }
@@ -100,6 +111,7 @@ impl ClientError {
                 matches!(code, ErrorCode::RequestTimedOut | ErrorCode::NotEnoughReplicasAfterAppend)
             }
             Self::Unreachable { .. }
+            | Self::NotEncrypted { .. }
             | Self::UnsupportedApi { .. }
             | Self::Unsendable(_)
             | Self::NoSuchTopic(_)
@@ -130,4 +142,9 @@ impl ClientError {
     pub(crate) fn undecodable(address: &str, api: ApiKey, error: &DecodeError) -> Self {
         Self::incomplete(address, api, &error.to_string())
     }
+}
+
+/// Whether a handshake ended because the connection did.
+fn is_broken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chronik_net::TlsFiles;
+
 /// How a client names itself, and what it waits for and holds at most.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -15,6 +17,9 @@ pub struct Options {
     pub retry_max: Duration,
     /// Largest response in bytes.
     pub response_bytes_max: usize,
+    /// The authorities that brokers' certificates must come from, and the client's own certificate where brokers ask for
+    /// one; connections are plain where there is none.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Default for Options {
@@ -25,6 +30,7 @@ impl Default for Options {
             request_max: Duration::from_secs(30),
             retry_max: Duration::from_secs(30),
             response_bytes_max: 128 * 1024 * 1024,
+            tls: None,
         }
     }
 }

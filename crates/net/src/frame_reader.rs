@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::budget::{MemoryBudget, MemoryPermit};
+use crate::socket::Socket;
 
 /// Length of the size prefix.
 const PREFIX_BYTES: usize = 4;
@@ -103,7 +103,7 @@ impl FrameReader {
     }
 
     /// The next frame, or `None` when the peer closed between frames.
-    pub async fn next(&mut self, stream: &TcpStream) -> Result<Option<Frame>, ReadFrameError> {
+    pub async fn next(&mut self, stream: &Socket) -> Result<Option<Frame>, ReadFrameError> {
         loop {
             let missing = match self.announced()? {
                 None => PREFIX_BYTES - self.buffer.len(),
@@ -178,7 +178,7 @@ impl FrameReader {
     }
 
     /// Waits until the socket is readable, within the time that this state of the connection allows.
-    async fn wait(&mut self, stream: &TcpStream) -> Result<(), ReadFrameError> {
+    async fn wait(&mut self, stream: &Socket) -> Result<(), ReadFrameError> {
         if !self.buffer.is_empty() {
             let window = self
                 .window
@@ -211,13 +211,14 @@ impl FrameReader {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpStream;
 
     use super::*;
 
-    async fn pair() -> (TcpStream, TcpStream) {
+    async fn pair() -> (TcpStream, Socket) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (client, listener.accept().await.unwrap().0)
+        (client, listener.accept().await.unwrap().0.into())
     }
 
     fn limits(frame_bytes_max: usize) -> FrameLimits {

@@ -86,10 +86,57 @@ impl FileSlice {
         read.map_err(|error| self.failed(position, error))
     }
 
+    /// Reads what is in memory into the beginning of `room`, from `skip` bytes behind the slice's beginning on; `None` where
+    /// the first byte is not. Up to `warm_to` bytes behind the beginning the pages were brought in and are believed to be there.
+    pub(crate) fn read_resident(
+        &self,
+        skip: usize,
+        room: &mut [u8],
+        warm_to: usize,
+    ) -> Result<Option<usize>, WriteError> {
+        let position = self.position.saturating_add(skip as u64);
+        let failed = |error| self.failed(position, error);
+        let file = self.descriptor().map_err(failed)?;
+        let is_warm = skip < warm_to;
+        let wanted = room.len().min((if is_warm { warm_to.min(self.len) } else { self.len }).saturating_sub(skip));
+        let room = room.get_mut(..wanted).unwrap_or_default();
+        loop {
+            let read = if is_warm {
+                rustix::io::pread(file, &mut *room, position)
+            } else {
+                let mut buffer = [io::IoSliceMut::new(room)];
+                rustix::io::preadv2(file, &mut buffer, position, ReadWriteFlags::NOWAIT)
+            };
+            let read = match read {
+                // A file system without NOWAIT cannot tell, and may stall.
+                Err(Errno::OPNOTSUPP) => rustix::io::pread(file, &mut *room, position),
+                read => read,
+            };
+            return match read {
+                Ok(0) => Err(failed(io::Error::new(io::ErrorKind::UnexpectedEof, SHORT))),
+                Ok(count) => Ok(Some(count)),
+                Err(Errno::AGAIN) => Ok(None),
+                Err(Errno::INTR) => continue,
+                Err(error) => Err(failed(error.into())),
+            };
+        }
+    }
+
+    /// Brings the step that begins `skip` bytes behind the slice's beginning into memory, and says where it ends, likewise.
+    pub(crate) async fn warm(&self, skip: usize) -> Result<usize, WriteError> {
+        let from = self.position.saturating_add(skip as u64);
+        let step = STEP_BYTES.min(self.len.saturating_sub(skip));
+        page_in(self, from, from.saturating_add(step as u64)).await.map_err(|error| self.failed(from, error))?;
+        Ok(skip + step)
+    }
+
     fn failed(&self, position: u64, source: io::Error) -> WriteError {
         WriteError::File { file: self.file.name(), position, source }
     }
 }
+
+/// The frame announced these bytes, so the connection cannot be saved.
+const SHORT: &str = "file is shorter than the range to send";
 
 impl fmt::Debug for FileSlice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -201,8 +248,7 @@ async fn send_file(stream: &TcpStream, slice: &FileSlice, stall_max: Duration) -
         .await
         .map_err(|error| if is_of_file(&error) { slice.failed(position, error) } else { WriteError::Peer(error) })?;
         if sent == 0 {
-            // The frame announced these bytes, so the connection cannot be saved.
-            let short = io::Error::new(io::ErrorKind::UnexpectedEof, "file is shorter than the range to send");
+            let short = io::Error::new(io::ErrorKind::UnexpectedEof, SHORT);
             return Err(slice.failed(position, short));
         }
         position += sent as u64;
@@ -216,7 +262,8 @@ fn is_of_file(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| of_file.contains(&errno))
 }
 
-async fn progress(
+/// Tries `attempt` until it is not blocked, for `stall_max` at the most.
+pub(crate) async fn progress(
     stream: &TcpStream,
     stall_max: Duration,
     mut attempt: impl FnMut() -> io::Result<usize>,

@@ -1,17 +1,27 @@
-//! TLS between nodes (1.3 only), with certificates from PEM files.
+//! TLS with certificates from PEM files: between nodes (1.3 only), and between clients and brokers (1.2 and 1.3).
 //!
-//! The files are read for every connection, so that new ones are used without a restart.
+//! Between nodes, and by a client, the files are read for every connection, so that new ones are used without a restart.
+//! What accepts many connections looks whether they have changed: [`ServerTls`].
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, InconsistentKeys, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+mod server;
+
+pub use server::ServerTls;
+
+/// What nodes speak with each other: both ends are Chronik's.
+const OF_NODES: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+/// What clients speak.
+const OF_CLIENTS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
 /// Where certificates are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +61,14 @@ fn bad(file: &Path, reason: impl ToString) -> TlsError {
     TlsError::File { file: file.to_owned(), reason: reason.to_string() }
 }
 
+fn bad_pem(file: &Path, error: &pem::Error, wanted: &str) -> TlsError {
+    match error {
+        pem::Error::NoItemsFound => bad(file, format!("it holds no {wanted} in PEM")),
+        pem::Error::Io(error) => bad(file, error),
+        error => bad(file, error),
+    }
+}
+
 impl TlsFiles {
     /// Whether anything is given.
     pub fn is_empty(&self) -> bool {
@@ -60,7 +78,8 @@ impl TlsFiles {
     fn chain(&self) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, TlsError> {
         let Some((certificate, key)) = &self.own else { return Ok(None) };
         let chain = certificates(certificate)?;
-        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| bad(key, error))?;
+        let key = PrivateKeyDer::from_pem_file(key)
+            .map_err(|error| bad_pem(key, &error, "private key that is not encrypted"))?;
         Ok(Some((chain, key)))
     }
 
@@ -74,9 +93,9 @@ impl TlsFiles {
     }
 
     /// What an accepting end uses: its own certificate; with authorities it asks the peer for one of theirs.
-    fn server(&self) -> Result<ServerConfig, TlsError> {
+    fn server(&self, versions: &[&'static SupportedProtocolVersion]) -> Result<ServerConfig, TlsError> {
         let (chain, key) = self.chain()?.ok_or(TlsError::Missing { what: "certificate of this node" })?;
-        let builder = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13]);
+        let builder = ServerConfig::builder_with_protocol_versions(versions);
         let builder = match self.roots()? {
             Some(roots) => {
                 let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
@@ -84,18 +103,28 @@ impl TlsFiles {
             }
             None => builder.with_no_client_auth(),
         };
-        builder.with_single_cert(chain, key).map_err(|error| TlsError::Config(error.to_string()))
+        builder.with_single_cert(chain, key).map_err(|error| self.unusable(&error))
+    }
+
+    /// Why the own certificate and its key cannot be used, each good PEM.
+    fn unusable(&self, error: &rustls::Error) -> TlsError {
+        match (&self.own, error) {
+            (Some((certificate, key)), rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                bad(key, format!("it is not the key of the certificate in {}", certificate.display()))
+            }
+            (Some((certificate, _)), rustls::Error::InvalidCertificate(_)) => bad(certificate, error),
+            (Some((_, key)), rustls::Error::General(_)) => bad(key, error),
+            _ => TlsError::Config(error.to_string()),
+        }
     }
 
     /// What a dialling end uses: authorities to check the peer with, and its own certificate where it has one.
-    fn client(&self) -> Result<ClientConfig, TlsError> {
+    pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Result<ClientConfig, TlsError> {
         let roots = self.roots()?.ok_or(TlsError::Missing { what: "certificate authority to check peers with" })?;
-        let builder = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13]);
+        let builder = ClientConfig::builder_with_protocol_versions(versions);
         let builder = builder.with_root_certificates(roots);
         match self.chain()? {
-            Some((chain, key)) => {
-                builder.with_client_auth_cert(chain, key).map_err(|error| TlsError::Config(error.to_string()))
-            }
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|error| self.unusable(&error)),
             None => Ok(builder.with_no_client_auth()),
         }
     }
@@ -105,7 +134,7 @@ impl TlsFiles {
     /// # Errors
     /// What is wrong with them.
     pub fn check_server(&self) -> Result<(), TlsError> {
-        self.server().map(drop)
+        self.server(OF_NODES).map(drop)
     }
 
     /// Whether a dialling end can use the files as they are now.
@@ -113,34 +142,47 @@ impl TlsFiles {
     /// # Errors
     /// What is wrong with them.
     pub fn check_client(&self) -> Result<(), TlsError> {
-        self.client().map(drop)
+        self.client(OF_NODES).map(drop)
     }
 
-    /// The accepting end's handshake.
+    /// The accepting end's handshake between nodes.
     ///
     /// # Errors
     /// The files cannot be used, or the peer does not prove who it is.
     pub async fn accept(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
-        let acceptor = TlsAcceptor::from(Arc::new(self.server()?));
+        let acceptor = TlsAcceptor::from(Arc::new(self.server(OF_NODES)?));
         Ok(TlsStream::Server(acceptor.accept(stream).await?))
     }
 
-    /// The dialling end's handshake with `host`, whose name or address must be in the peer's certificate.
+    /// The dialling end's handshake between nodes with `host`, whose name or address must be in the peer's certificate.
     ///
     /// # Errors
     /// The files cannot be used, or the peer does not prove who it is.
     pub async fn connect(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| TlsError::Config(error.to_string()))?;
-        let connector = TlsConnector::from(Arc::new(self.client()?));
-        Ok(TlsStream::Client(connector.connect(name, stream).await?))
+        handshake(self.client(OF_NODES)?, host, stream).await
+    }
+
+    /// A client's handshake with the broker `host`, whose name or address must be in the broker's certificate.
+    ///
+    /// # Errors
+    /// The files cannot be used, or the broker does not prove who it is.
+    pub async fn connect_to_broker(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
+        handshake(self.client(OF_CLIENTS)?, host, stream).await
     }
 }
 
+async fn handshake(config: ClientConfig, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| TlsError::Config(error.to_string()))?;
+    let connector = TlsConnector::from(Arc::new(config));
+    Ok(TlsStream::Client(connector.connect(name, stream).await?))
+}
+
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found = CertificateDer::pem_file_iter(file).map_err(|error| bad(file, error))?;
-    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| bad(file, error))?;
-    if found.is_empty() { Err(bad(file, "it holds no certificate")) } else { Ok(found) }
+    let bad_pem = |error| bad_pem(file, &error, "certificate");
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(file).map_err(bad_pem)?.collect::<Result<_, _>>().map_err(bad_pem)?;
+    if found.is_empty() { Err(bad_pem(pem::Error::NoItemsFound)) } else { Ok(found) }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

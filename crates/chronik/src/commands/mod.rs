@@ -14,14 +14,16 @@ mod table;
 pub(crate) mod topic;
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chronik_client::{Client, ClientError, Options};
 use chronik_model::Timestamp;
+use chronik_net::TlsFiles;
 use chronik_wire::ErrorCode;
 
 use crate::cli::Bootstrap;
-use crate::config::{BOOTSTRAP_VARIABLE, parse_host_port};
+use crate::config::{BOOTSTRAP_VARIABLE, TLS_VARIABLES, parse_host_port};
 use crate::problem::Problem;
 
 const BOOTSTRAP_DEFAULT: &str = "127.0.0.1:9092";
@@ -68,6 +70,26 @@ pub(crate) fn bootstrap_address(flag: &Bootstrap, variables: &[(String, String)]
     Ok(parse_host_port(text, what, BOOTSTRAP_DEFAULT)?.to_string())
 }
 
+/// What brokers are reached with under TLS: flags before the environment, and none without an authority to check them with.
+pub(crate) fn tls_files(flag: &Bootstrap, variables: &[(String, String)]) -> Result<Option<TlsFiles>, Problem> {
+    let [ca, cert, key] = TLS_VARIABLES.map(|variable| {
+        let given = variables.iter().find(|(name, value)| name == variable && !value.is_empty());
+        given.map(|(_, value)| PathBuf::from(value))
+    });
+    let own = match (&flag.tls_cert, &flag.tls_key) {
+        (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+        _ => cert.zip(key),
+    };
+    let authorities = flag.tls_ca.clone().or(ca);
+    if authorities.is_none() && flag.tls_cert.is_some() {
+        return Err(Problem::new(
+            "--tls-cert is given without authorities to check the broker with",
+            "add --tls-ca FILE (CHRONIK_TLS_CA)",
+        ));
+    }
+    Ok(authorities.map(|authorities| TlsFiles { own, authorities: Some(authorities) }))
+}
+
 /// A client and the address it was started with.
 pub(crate) struct Session {
     pub(crate) client: Client,
@@ -76,7 +98,8 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) async fn open(flag: &Bootstrap, variables: &[(String, String)]) -> Result<Self, Problem> {
-        Self::connect(bootstrap_address(flag, variables)?, Options::default()).await
+        let options = Options { tls: tls_files(flag, variables)?, ..Options::default() };
+        Self::connect(bootstrap_address(flag, variables)?, options).await
     }
 
     /// Connects to the broker at `address`.
@@ -120,13 +143,21 @@ fn explain(error: &ClientError, bootstrap: &str) -> Problem {
             format!("the broker at {bootstrap} sends clients to {address}, which does not answer: {source}"),
             "start that broker with an --advertise address that is reachable from here",
         ),
+        ClientError::NotEncrypted { .. } => Problem::new(
+            what,
+            "--tls-ca FILE (CHRONIK_TLS_CA) names the authority of the broker's certificate, which must name the host that is \
+             connected to; without it the broker is spoken to in plain",
+        ),
         ClientError::Disconnected { .. } => {
             Problem::new(what, "try again; if it happens again, the broker's log says why")
         }
         ClientError::TimedOut { .. } => Problem::new(what, "try again; the broker may be overloaded or stopped"),
-        ClientError::Garbled { address, .. } => {
-            Problem::new(what, format!("is {address} the Kafka port of a broker? the HTTP port is another one"))
-        }
+        ClientError::Garbled { address, .. } => Problem::new(
+            what,
+            format!(
+                "is {address} the Kafka port of a broker? the HTTP port is another one; if it uses TLS, add --tls-ca FILE"
+            ),
+        ),
         ClientError::UnsupportedApi { .. } => Problem::new(what, "use the chronik command of the broker's release"),
         ClientError::Unsendable(_) => Problem::new(what, "shorten the names and values given"),
         ClientError::NoSuchTopic(name) => Problem::new(
@@ -158,7 +189,7 @@ mod tests {
     use super::*;
 
     fn address(flag: Option<&str>, variable: Option<&str>) -> Result<String, String> {
-        let flag = Bootstrap { bootstrap: flag.map(str::to_owned) };
+        let flag = Bootstrap { bootstrap: flag.map(str::to_owned), ..Bootstrap::default() };
         let variables: Vec<_> =
             variable.iter().map(|value| (BOOTSTRAP_VARIABLE.to_owned(), value.to_string())).collect();
         bootstrap_address(&flag, &variables).map_err(|problem| problem.to_string())
@@ -171,6 +202,21 @@ mod tests {
         assert_eq!(address(None, None).unwrap(), "127.0.0.1:9092");
         let problem = address(None, Some("b")).unwrap_err();
         assert!(problem.contains("CHRONIK_BOOTSTRAP is \"b\""), "{problem}");
+    }
+
+    #[test]
+    fn tls_is_spoken_where_there_is_an_authority_and_flags_win() {
+        let variables =
+            |names: &[&str]| names.iter().map(|name| (name.to_string(), format!("of {name}"))).collect::<Vec<_>>();
+        let flags = Bootstrap { tls_ca: Some("ca".into()), ..Bootstrap::default() };
+        assert_eq!(tls_files(&Bootstrap::default(), &variables(&["CHRONIK_TLS_CERT", "CHRONIK_TLS_KEY"])), Ok(None));
+        let of_variables = tls_files(&Bootstrap::default(), &variables(&TLS_VARIABLES)).unwrap().unwrap();
+        assert_eq!(of_variables.authorities, Some("of CHRONIK_TLS_CA".into()));
+        assert_eq!(of_variables.own, Some(("of CHRONIK_TLS_CERT".into(), "of CHRONIK_TLS_KEY".into())));
+        let of_flags = tls_files(&flags, &variables(&["CHRONIK_TLS_CA"])).unwrap().unwrap();
+        assert_eq!(of_flags, TlsFiles { own: None, authorities: Some("ca".into()) });
+        let own = Bootstrap { tls_cert: Some("c".into()), tls_key: Some("k".into()), ..Bootstrap::default() };
+        assert!(tls_files(&own, &[]).unwrap_err().to_string().contains("add --tls-ca FILE"));
     }
 
     #[test]

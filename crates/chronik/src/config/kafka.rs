@@ -26,8 +26,28 @@ const REPLACED: &[(&str, &str)] = &[
     ("controller.quorum.voters", "leave it out: a single node is its own controller"),
     ("controller.quorum.bootstrap.servers", "leave it out: a single node is its own controller"),
     ("controller.listener.names", "leave it out: a single node is its own controller"),
+    ("ssl.keystore.type", TLS_OWN),
+    ("ssl.keystore.location", TLS_OWN),
+    ("ssl.keystore.key", TLS_OWN),
+    ("ssl.keystore.certificate.chain", TLS_OWN),
+    ("ssl.keystore.password", TLS_PASSWORD),
+    ("ssl.key.password", TLS_PASSWORD),
+    ("ssl.truststore.type", TLS_CLIENTS),
+    ("ssl.truststore.location", TLS_CLIENTS),
+    ("ssl.truststore.certificates", TLS_CLIENTS),
+    ("ssl.truststore.password", TLS_PASSWORD),
+    ("ssl.client.auth", TLS_CLIENTS),
+    ("ssl.protocol", TLS_CHOICE),
+    ("ssl.enabled.protocols", TLS_CHOICE),
+    ("ssl.cipher.suites", TLS_CHOICE),
     ("zookeeper.connect", "leave it out: there is no ZooKeeper"),
 ];
+
+const TLS_OWN: &str = "use --tls-cert FILE and --tls-key FILE, both PEM (chronik.tls.cert, chronik.tls.key); both may name a file with chain and key, as Kafka's PEM keystores are";
+const TLS_CLIENTS: &str =
+    "use --tls-client-ca FILE (chronik.tls.client.ca): clients must then show a certificate of an authority in it";
+const TLS_PASSWORD: &str = "leave it out: TLS files are PEM, the private key is not encrypted";
+const TLS_CHOICE: &str = "leave it out: clients use TLS 1.3 or 1.2 with the cipher suites that are sound";
 
 /// Every key a broker can be given.
 pub(crate) fn keys() -> impl Iterator<Item = &'static str> + Clone {

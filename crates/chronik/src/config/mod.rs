@@ -11,6 +11,7 @@ mod layer;
 mod names;
 mod replication;
 mod suggest;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,8 +22,9 @@ use chronik_model::NodeId;
 pub(crate) use self::address::{HostPort, is_wildcard, parse_host_port};
 use self::environment::Environment;
 use self::layer::{Given, Layer, Origin};
-pub(crate) use self::names::BOOTSTRAP_VARIABLE;
+pub(crate) use self::names::{BOOTSTRAP_VARIABLE, TLS_VARIABLES};
 pub(crate) use self::replication::Replication;
+pub(crate) use self::tls::ClientTls;
 use crate::logging;
 use crate::problem::Problem;
 
@@ -41,6 +43,8 @@ pub(crate) struct NodeConfig {
     pub(crate) node_id: Option<NodeId>,
     /// Whom it sends its log to, and whose it receives.
     pub(crate) replication: Replication,
+    /// TLS between clients and brokers.
+    pub(crate) tls: ClientTls,
     /// Which log lines are written, as in `info` or `warn,chronik_broker=debug`.
     pub(crate) log: String,
     /// The broker's settings by Kafka's or Chronik's key; only those given, all valid.
@@ -53,9 +57,10 @@ impl NodeConfig {
     /// The broker's settings with those that Kafka's tools read and Chronik derives from the node's own.
     pub(crate) fn broker_with_places(&self, bound: &HostPort, advertised: &HostPort) -> BTreeMap<String, String> {
         let mut values = self.broker.clone();
+        let protocol = if self.tls.listener.is_some() { "SSL" } else { "PLAINTEXT" };
         for (key, value) in [
-            ("listeners", format!("PLAINTEXT://{bound}")),
-            ("advertised.listeners", format!("PLAINTEXT://{advertised}")),
+            ("listeners", format!("{protocol}://{bound}")),
+            ("advertised.listeners", format!("{protocol}://{advertised}")),
             ("log.dir", self.data_dir.display().to_string()),
             ("log.dirs", self.data_dir.display().to_string()),
         ] {
@@ -105,6 +110,9 @@ pub(crate) struct Flags {
     pub(crate) replicate_to: Option<String>,
     pub(crate) wal_receiver: Option<String>,
     pub(crate) replication_mode: Option<String>,
+    pub(crate) tls_cert: Option<String>,
+    pub(crate) tls_key: Option<String>,
+    pub(crate) tls_client_ca: Option<String>,
     pub(crate) config: Option<PathBuf>,
     /// `KEY=VALUE` each.
     pub(crate) set: Vec<String>,
@@ -153,6 +161,9 @@ fn flag_layer(flags: &Flags) -> Result<Layer, Problem> {
         (names::FOLLOWERS, "--replicate-to", &flags.replicate_to),
         (names::WAL_RECEIVER, "--wal-receiver", &flags.wal_receiver),
         (names::REPLICATION_MODE, "--replication-mode", &flags.replication_mode),
+        (names::TLS_CERT, "--tls-cert", &flags.tls_cert),
+        (names::TLS_KEY, "--tls-key", &flags.tls_key),
+        (names::TLS_CLIENT_CA, "--tls-client-ca", &flags.tls_client_ca),
     ];
     for (key, flag, value) in values {
         if let Some(value) = value {
@@ -232,6 +243,7 @@ fn resolve(
         None => None,
     };
     let replication = Replication::resolve(&mut settings, read_file)?;
+    let tls = ClientTls::resolve(&mut settings, &replication.tls)?;
     let log = match settings.remove(names::LOG) {
         Some(given) => {
             logging::check(&given.value, &described(names::LOG, &given.origin))?;
@@ -245,7 +257,7 @@ fn resolve(
         broker.insert(key, given.value);
     }
     let ignored_variables = Vec::new();
-    Ok(NodeConfig { data_dir, listen, advertise, http, node_id, replication, log, broker, ignored_variables })
+    Ok(NodeConfig { data_dir, listen, advertise, http, node_id, replication, tls, log, broker, ignored_variables })
 }
 
 fn listen(settings: &mut BTreeMap<String, Given>) -> Result<HostPort, Problem> {

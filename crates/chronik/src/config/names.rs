@@ -18,9 +18,13 @@ pub(crate) const WAL_RECEIVER: &str = "chronik.wal.receiver.addr";
 pub(crate) const REPLICATION_MODE: &str = "chronik.replication.mode";
 pub(crate) const SECRET: &str = "chronik.replication.secret";
 pub(crate) const SECRET_FILE: &str = "chronik.replication.secret.file";
-pub(crate) const TLS_CERT: &str = "chronik.replication.tls.cert";
-pub(crate) const TLS_KEY: &str = "chronik.replication.tls.key";
-pub(crate) const TLS_CA: &str = "chronik.replication.tls.ca";
+pub(crate) const LINK_TLS_CERT: &str = "chronik.replication.tls.cert";
+pub(crate) const LINK_TLS_KEY: &str = "chronik.replication.tls.key";
+pub(crate) const LINK_TLS_CA: &str = "chronik.replication.tls.ca";
+pub(crate) const TLS_CERT: &str = "chronik.tls.cert";
+pub(crate) const TLS_KEY: &str = "chronik.tls.key";
+pub(crate) const TLS_CLIENT_CA: &str = "chronik.tls.client.ca";
+pub(crate) const TLS_CA: &str = "chronik.tls.ca";
 pub(crate) const HEARTBEAT: &str = "replication.heartbeat.interval.ms";
 pub(crate) const READY_LAG: &str = "chronik.replication.ready.lag.max.ms";
 
@@ -28,6 +32,8 @@ pub(crate) const READY_LAG: &str = "chronik.replication.ready.lag.max.ms";
 pub(crate) const CONFIG_VARIABLE: &str = "CHRONIK_CONFIG";
 /// The variable that names the broker for the client commands.
 pub(crate) const BOOTSTRAP_VARIABLE: &str = "CHRONIK_BOOTSTRAP";
+/// The variables that name authorities, certificate and key for the client commands; a node has them too.
+pub(crate) const TLS_VARIABLES: [&str; 3] = ["CHRONIK_TLS_CA", "CHRONIK_TLS_CERT", "CHRONIK_TLS_KEY"];
 
 /// Keys of the node with the flag that gives them.
 pub(crate) const NODE_KEYS: &[(&str, Option<&str>)] = &[
@@ -46,11 +52,15 @@ pub(crate) const NODE_KEYS: &[(&str, Option<&str>)] = &[
     (REPLICATION_MODE, Some("--replication-mode")),
     (SECRET, None),
     (SECRET_FILE, None),
-    (TLS_CERT, None),
-    (TLS_KEY, None),
-    (TLS_CA, None),
+    (LINK_TLS_CERT, None),
+    (LINK_TLS_KEY, None),
+    (LINK_TLS_CA, None),
     (HEARTBEAT, None),
     (READY_LAG, None),
+    (TLS_CERT, Some("--tls-cert")),
+    (TLS_KEY, Some("--tls-key")),
+    (TLS_CLIENT_CA, Some("--tls-client-ca")),
+    (TLS_CA, None),
 ];
 
 /// Variables with Chronik's prefix that are no settings of a node.
@@ -109,6 +119,10 @@ mod tests {
                 "CHRONIK_REPLICATION_TLS_CA",
                 "CHRONIK_REPLICATION_HEARTBEAT_INTERVAL_MS",
                 "CHRONIK_REPLICATION_READY_LAG_MAX_MS",
+                "CHRONIK_TLS_CERT",
+                "CHRONIK_TLS_KEY",
+                "CHRONIK_TLS_CLIENT_CA",
+                "CHRONIK_TLS_CA",
             ]
         );
         assert_eq!(variable("log.retention.ms"), "CHRONIK_LOG_RETENTION_MS");

@@ -114,7 +114,8 @@ impl Replication {
 
 fn tls(settings: &mut BTreeMap<String, Given>) -> Result<TlsFiles, Problem> {
     let mut path = |key: &str| settings.remove(key).map(|given| PathBuf::from(given.value));
-    let (certificate, key, authorities) = (path(names::TLS_CERT), path(names::TLS_KEY), path(names::TLS_CA));
+    let (certificate, key, authorities) =
+        (path(names::LINK_TLS_CERT), path(names::LINK_TLS_KEY), path(names::LINK_TLS_CA));
     let own = match (certificate, key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
@@ -250,7 +251,7 @@ mod tests {
             (names::READY_LAG, "0", "\"0\""),
             (names::SECRET, "", "is empty"),
             (names::SECRET_FILE, "nowhere", "nowhere"),
-            (names::TLS_CERT, "c.pem", "without CHRONIK_REPLICATION_TLS_KEY"),
+            (names::LINK_TLS_CERT, "c.pem", "without CHRONIK_REPLICATION_TLS_KEY"),
         ] {
             let problem = resolved(&[(key, value)]).unwrap_err();
             assert!(problem.contains(words), "{key}={value}: {problem}");

@@ -47,6 +47,7 @@ fn nothing_given_is_a_node_on_loopback() {
         http: Http::Default(HostPort::new("127.0.0.1", 6092)),
         node_id: None,
         replication: Replication { heartbeat: Duration::from_secs(10), ..Replication::default() },
+        tls: ClientTls::default(),
         log: "info".to_owned(),
         broker: BTreeMap::new(),
         ignored_variables: Vec::new(),
@@ -93,6 +94,7 @@ fn every_setting_of_the_node_can_stand_in_every_place() {
         http: Http::Off,
         node_id: Some(NodeId::new(7)),
         replication: Replication { heartbeat: Duration::from_secs(10), ..Replication::default() },
+        tls: ClientTls::default(),
         log: "debug".to_owned(),
         broker: BTreeMap::new(),
         ignored_variables: Vec::new(),
@@ -195,6 +197,9 @@ fn mistakes_in_values_name_the_setting_and_what_to_write() {
         (&["num.partitions=0"], ["num.partitions", "0"]),
         (&["listeners=PLAINTEXT://:9092"], ["listeners", "--listen"]),
         (&["log.dirs=/x"], ["log.dirs", "--data-dir"]),
+        (&["ssl.keystore.location=/k.pem"], ["ssl.keystore.location", "--tls-cert FILE"]),
+        (&["ssl.client.auth=required"], ["ssl.client.auth", "--tls-client-ca FILE"]),
+        (&["tls-cert=/c.pem"], ["chronik.tls.cert (--set)", "--tls-key FILE"]),
         (&["retention.ms=5"], ["retention.ms", "log.retention.ms"]),
     ] {
         let problem = of_set(settings).unwrap_err();

@@ -11,13 +11,13 @@ use super::*;
 use crate::{FileSlice, Part, Stream};
 
 /// A folder with an authority, and certificates of it.
-struct Authority {
+pub(crate) struct Authority {
     folder: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -26,11 +26,11 @@ impl Authority {
         Self { folder, issuer }
     }
 
-    fn ca(&self) -> Option<PathBuf> {
+    pub(crate) fn ca(&self) -> Option<PathBuf> {
         Some(self.folder.path().join("ca.pem"))
     }
 
-    fn certificate(&self, name: &str) -> Option<(PathBuf, PathBuf)> {
+    pub(crate) fn certificate(&self, name: &str) -> Option<(PathBuf, PathBuf)> {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -112,6 +112,15 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
     let (_, key) = authority.certificate("a").unwrap();
     let swapped = TlsFiles { own: Some((key.clone(), key)), authorities: None };
     assert!(swapped.check_server().unwrap_err().to_string().contains("a.key: it holds no certificate"));
+    let (of_another, _) = authority.certificate("b").unwrap();
+    let mixed = TlsFiles { own: Some((of_another, authority.certificate("a").unwrap().1)), authorities: None };
+    let problem = mixed.check_server().unwrap_err().to_string();
+    assert!(
+        problem.contains("a.key: it is not the key of the certificate in") && problem.contains("b.pem"),
+        "{problem}"
+    );
+    let no_key = TlsFiles { own: Some((authority.ca().unwrap(), authority.ca().unwrap())), authorities: None };
+    assert!(no_key.check_server().unwrap_err().to_string().contains("ca.pem: it holds no private key"));
     assert!(TlsFiles::default().check_server().unwrap_err().to_string().contains("no certificate of this node"));
     assert!(TlsFiles::default().check_client().unwrap_err().to_string().contains("authority"));
 }

@@ -13,7 +13,7 @@ use chronik_model::{Offset, PartitionIndex};
 use serde::Serialize;
 
 use super::super::table::{counted, shown};
-use super::super::{Session, Stop, bootstrap_address, print};
+use super::super::{Session, Stop, bootstrap_address, print, tls_files};
 use super::compare::{Alike, Difference, compare, stuck};
 use crate::cli::ReplicationVerify;
 use crate::config::parse_host_port;
@@ -29,7 +29,8 @@ const BEGINNINGS_MAX: u32 = 5;
 pub(super) async fn run(command: ReplicationVerify, variables: &[(String, String)]) -> Result<(), Stop> {
     let here = bootstrap_address(&command.bootstrap, variables)?;
     let there = parse_host_port(&command.against, "--against", "127.0.0.1:9093")?.to_string();
-    let options = || Options { retry_max: RETRY_MAX, ..Options::default() };
+    let tls = tls_files(&command.bootstrap, variables)?;
+    let options = || Options { retry_max: RETRY_MAX, tls: tls.clone(), ..Options::default() };
     let mut nodes = Nodes {
         here: Session::connect(here, options()).await?,
         there: Session::connect(there, options()).await?,
