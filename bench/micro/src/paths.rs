@@ -88,7 +88,7 @@ fn read_frame() -> Work {
     let (mut client, server) = runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let client = std::net::TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
-        (client, listener.accept().await.expect("a connection").0)
+        (client, chronik_net::Socket::from(listener.accept().await.expect("a connection").0))
     });
     let body = 16 * 1024_u32;
     let mut sent = body.to_be_bytes().to_vec();

@@ -11,6 +11,7 @@ pub mod admin;
 pub mod batch;
 pub mod binary;
 pub mod broker;
+pub mod certificates;
 pub mod clients;
 pub mod disk;
 pub mod hosts;

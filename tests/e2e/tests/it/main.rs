@@ -15,4 +15,5 @@ mod reference;
 mod replication;
 mod retention;
 mod start_stop;
+mod tls;
 mod walk;

@@ -1,41 +1,15 @@
 //! Links under TLS: encrypted, and only between nodes with a certificate where the receiver asks for one.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use chronik_e2e::broker::Setup;
+use chronik_e2e::certificates::{Authority, Files};
 use chronik_e2e::pair::CATCH_UP_BOUND;
 use chronik_e2e::place::Place;
 use chronik_e2e::relay::Relay;
 use chronik_e2e::status::Status;
 use chronik_e2e::{clients, segments, view, wait};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
 use super::{BOUND, produce};
-
-/// What a node on this machine shows, and whom it believes, as files.
-struct Files {
-    cert: PathBuf,
-    key: PathBuf,
-    ca: PathBuf,
-}
-
-/// A certificate of an authority of its own, below `folder`.
-fn certificate(folder: &Path) -> Files {
-    fs::create_dir_all(folder).unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-    let files = Files { cert: folder.join("cert.pem"), key: folder.join("key.pem"), ca: folder.join("ca.pem") };
-    fs::write(&files.ca, issuer.pem()).unwrap();
-    fs::write(&files.cert, certificate.pem()).unwrap();
-    fs::write(&files.key, key.serialize_pem()).unwrap();
-    files
-}
 
 fn showing(setup: Setup, files: &Files) -> Setup {
     setup
@@ -50,7 +24,7 @@ fn believing(setup: Setup, files: &Files) -> Setup {
 #[test]
 fn link_between_nodes_that_know_each_other_stands_and_nobody_on_the_way_reads_it() {
     let folder = TempDir::new().unwrap();
-    let files = certificate(&folder.path().join("ours"));
+    let files = Authority::new().issue(&folder.path().join("ours"));
     let (leaders, followers) = (Place::below(folder.path(), "leader"), Place::below(folder.path(), "follower"));
     let relay = Relay::of_bytes(&followers.receiver);
     let both = |setup| believing(showing(setup, &files), &files);
@@ -74,7 +48,8 @@ fn link_between_nodes_that_know_each_other_stands_and_nobody_on_the_way_reads_it
 #[test]
 fn receiver_takes_nobody_without_a_certificate_that_it_believes() {
     let folder = TempDir::new().unwrap();
-    let (ours, others) = (certificate(&folder.path().join("ours")), certificate(&folder.path().join("others")));
+    let (ours, others) =
+        (Authority::new().issue(&folder.path().join("ours")), Authority::new().issue(&folder.path().join("others")));
     type Change<'a> = &'a dyn Fn(Setup) -> Setup;
     let plain: Change<'_> = &|setup| setup;
     let without: Change<'_> = &|setup| believing(setup, &ours);
