@@ -18,7 +18,11 @@ type franz struct {
 
 func franzClient(opts ...kgo.Opt) *kgo.Client {
 	// By its default it asks who leads at most every 5 s.
-	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(bootstrap...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(100 * time.Millisecond)}, opts...)...)
+	all := []kgo.Opt{kgo.SeedBrokers(bootstrap...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(100 * time.Millisecond)}
+	if encryption != nil {
+		all = append(all, kgo.DialTLSConfig(encryption))
+	}
+	cl, err := kgo.NewClient(append(all, opts...)...)
 	must(err, "opening a client")
 	return cl
 }

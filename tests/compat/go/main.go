@@ -5,6 +5,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,6 +27,20 @@ var (
 	control   = os.Getenv("CHRONIK_COMPAT_CONTROL")
 	run       = fmt.Sprintf("%x", time.Now().UnixMilli())
 )
+
+// encryption is what the broker is checked with where it speaks TLS, and nil where it does not.
+var encryption = func() *tls.Config {
+	file := os.Getenv("CHRONIK_COMPAT_CA")
+	if file == "" {
+		return nil
+	}
+	authority, err := os.ReadFile(file)
+	roots := x509.NewCertPool()
+	if err != nil || !roots.AppendCertsFromPEM(authority) {
+		panic(fmt.Sprintf("no certificate in %s: %v", file, err))
+	}
+	return &tls.Config{RootCAs: roots}
+}()
 
 type claim struct {
 	text string

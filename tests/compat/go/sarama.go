@@ -19,6 +19,7 @@ type saramaClient struct {
 func saramaConfig() *sarama.Config {
 	config := sarama.NewConfig()
 	config.Version = sarama.MaxVersion
+	config.Net.TLS.Enable, config.Net.TLS.Config = encryption != nil, encryption
 	config.Metadata.Retry.Max, config.Metadata.Retry.Backoff = 200, 100*time.Millisecond
 	config.Producer.RequiredAcks, config.Producer.Partitioner = sarama.WaitForAll, sarama.NewManualPartitioner
 	config.Producer.Idempotent, config.Net.MaxOpenRequests = true, 1

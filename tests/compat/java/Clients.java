@@ -43,7 +43,7 @@ final class Clients {
     }
 
     private static Map<String, Object> settings(Object... pairs) {
-        var all = new HashMap<String, Object>(Map.of("bootstrap.servers", Harness.BOOTSTRAP));
+        var all = Harness.connection(Map.of());
         for (int i = 0; i < pairs.length; i += 2) {
             all.put(pairs[i].toString(), pairs[i + 1].toString());
         }

@@ -2,6 +2,7 @@ package compat;
 
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
@@ -38,10 +39,21 @@ final class Harness {
     static final boolean REFERENCE = System.getenv("CHRONIK_COMPAT_REFERENCE") != null;
     /** Sets the names of one run apart on a broker that is used by many. */
     static final String RUN = Long.toString(System.currentTimeMillis(), 36);
-    static final Admin ADMIN = Admin.create(Map.of("bootstrap.servers", BOOTSTRAP, "default.api.timeout.ms", "30000"));
+    static final Admin ADMIN = Admin.create(connection(Map.of("default.api.timeout.ms", "30000")));
 
     private final List<Claim> claims = new ArrayList<>();
     private boolean failed;
+
+    /** Where the broker is and how it is reached, and more settings of a client. */
+    static Map<String, Object> connection(Map<String, ?> more) {
+        var all = new HashMap<String, Object>(Map.of("bootstrap.servers", BOOTSTRAP));
+        var authority = System.getenv("CHRONIK_COMPAT_CA");
+        if (authority != null) {
+            all.putAll(Map.of("security.protocol", "SSL", "ssl.truststore.type", "PEM", "ssl.truststore.location", authority));
+        }
+        all.putAll(more);
+        return all;
+    }
 
     void claim(String text, Body body) {
         claims.add(new Claim(text, () -> {

@@ -7,12 +7,14 @@
 const { createRequire } = require('node:module')
 const { execSync } = require('node:child_process')
 const { isDeepStrictEqual } = require('node:util')
+const fs = require('node:fs')
 const library = createRequire(process.argv[2] + '/')
 const { Kafka, CompressionTypes, CompressionCodecs, ConfigResourceTypes, logLevel } = library('kafkajs')
 const lz4 = library('lz4-napi')
 const zstd = library('@bokuweb/zstd-wasm')
 
 const BOOTSTRAP = process.env.CHRONIK_COMPAT_BOOTSTRAP
+const CA = process.env.CHRONIK_COMPAT_CA // where the broker speaks TLS
 const CONTROL = process.env.CHRONIK_COMPAT_CONTROL
 const RUN = Date.now().toString(36)
 // Past, but within every retention time that a topic here has.
@@ -32,7 +34,7 @@ CompressionCodecs[CompressionTypes.ZSTD] = () => ({
 })
 
 const kafka = new Kafka({
-  clientId: 'compat', brokers: [BOOTSTRAP], logLevel: logLevel.NOTHING,
+  clientId: 'compat', brokers: [BOOTSTRAP], logLevel: logLevel.NOTHING, ssl: CA ? { ca: [fs.readFileSync(CA)] } : false,
   retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 150 },
 })
 const admin = kafka.admin()

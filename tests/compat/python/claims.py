@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, TimeoutError as TooLate
 from dataclasses import dataclass, field, replace
 
 BOOTSTRAP = os.environ["CHRONIK_COMPAT_BOOTSTRAP"]
+CA = os.environ.get("CHRONIK_COMPAT_CA")  # where the broker speaks TLS
 CONTROL = os.environ.get("CHRONIK_COMPAT_CONTROL")
 RUN = f"{time.time_ns() // 1_000_000:x}"
 CLAIM_SECONDS_MAX = 150

@@ -1,13 +1,14 @@
 """confluent-kafka (librdkafka): how it does what claims.py asks."""
 import threading
 
-from claims import BOOTSTRAP, PATIENCE, Client, Record, check, eventually, main, name, new_topic, refused, replace, same, samples, settled
+from claims import BOOTSTRAP, CA, PATIENCE, Client, Record, check, eventually, main, name, new_topic, refused, replace, same, samples, settled
 from confluent_kafka import Consumer, ConsumerGroupState, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec, ResourceType
 
 
 def settings(**more):
-    return {"bootstrap.servers": BOOTSTRAP, "log_level": 0, **{key.replace("_", "."): value for key, value in more.items()}}
+    encryption = {"security.protocol": "ssl", "ssl.ca.location": CA} if CA else {}
+    return {"bootstrap.servers": BOOTSTRAP, "log_level": 0, **encryption, **{key.replace("_", "."): value for key, value in more.items()}}
 
 
 def consumer(**more):
