@@ -7,13 +7,15 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
-use chronik_net::{ConnectionPermit, Frame, FrameReader, Part, ReadFrameError, Socket, TcpStream, WriteError};
+use chronik_net::{Alarm, ConnectionPermit, Frame, FrameReader, Part, ReadFrameError, Socket, TcpStream, WriteError};
+use tokio::task::coop::unconstrained;
 
 use crate::api::{self, Answer, Later};
+use crate::replica::Waiter;
 use crate::server::Broker;
 use crate::tasks::Shutdown;
 
@@ -26,7 +28,20 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// Name and version of the client's software (KIP-511), once it said so.
     pub(crate) software: parking_lot::Mutex<Option<(String, String)>>,
+    /// What the fetch sleeps on that waits: one at a time does.
+    pub(crate) waiter: Arc<Waiter>,
+    /// When that fetch waits no more.
+    pub(crate) alarm: parking_lot::Mutex<Alarm>,
 }
+
+impl Peer {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address, software: Default::default(), waiter: Arc::default(), alarm: Default::default() }
+    }
+}
+
+/// Requests that came together are started before the first of them is answered, up to here.
+const TOGETHER_MAX: usize = 16;
 
 /// An answer at its place in the order.
 enum InFlight {
@@ -53,12 +68,12 @@ pub(crate) async fn serve(
     let Some(stream) = open(&broker, stream, address, &mut shutdown).await else { return };
     let mut connection = Connection {
         broker: &broker,
-        peer: Arc::new(Peer { address, software: parking_lot::Mutex::new(None) }),
+        peer: Arc::new(Peer::new(address)),
         stream: &stream,
         reader: FrameReader::new(broker.frame_limits()),
         in_flight: VecDeque::new(),
     };
-    match connection.run(&mut shutdown).await {
+    match connection.run(shutdown).await {
         Ok(()) => {}
         Err(ReadFrameError::Io(error)) => tracing::debug!(peer = %address, %error, "connection failed"),
         Err(error) => {
@@ -87,7 +102,11 @@ async fn open(broker: &Broker, stream: TcpStream, address: SocketAddr, shutdown:
 }
 
 impl Connection<'_> {
-    async fn run(&mut self, shutdown: &mut Shutdown) -> Result<(), ReadFrameError> {
+    async fn run(&mut self, shutdown: Shutdown) -> Result<(), ReadFrameError> {
+        let mut listener = shutdown.clone();
+        // Whether it is heard must not depend on how much this task has done since it ran last.
+        let mut raised = pin!(unconstrained(listener.raised()));
+        let mut listening: Option<Waker> = None;
         loop {
             let stopping = shutdown.is_raised();
             if stopping && self.in_flight.is_empty() {
@@ -95,6 +114,16 @@ impl Connection<'_> {
             }
             let barrier = matches!(self.in_flight.back(), Some(InFlight::Waiting { barrier: true, .. }));
             let may_read = !stopping && !barrier && self.in_flight.len() < IN_FLIGHT_MAX;
+            // Requests that are here already are answered together.
+            if may_read
+                && !self.in_flight.is_empty()
+                && self.reader.has_frame()
+                && self.in_flight.len() < TOGETHER_MAX
+                && let Some(frame) = self.reader.next(self.stream).await?
+            {
+                self.start(frame);
+                continue;
+            }
             tokio::select! {
                 biased;
                 answer = next_answer(&mut self.in_flight), if !self.in_flight.is_empty() => {
@@ -108,7 +137,14 @@ impl Connection<'_> {
                 },
                 // A waiting fetch or join of a client that is gone is given up.
                 () = self.stream.peer_closed(), if barrier => return Ok(()),
-                () = shutdown.raised(), if !stopping => {}
+                () = poll_fn(|cx| {
+                    // Once it listens there is nothing to ask before it is raised.
+                    if !shutdown.is_raised() && listening.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+                        return Poll::Pending;
+                    }
+                    listening = Some(cx.waker().clone());
+                    raised.as_mut().poll(cx)
+                }), if !stopping => {}
             }
         }
     }

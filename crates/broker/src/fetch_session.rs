@@ -16,6 +16,8 @@ const EVICTION_MIN: Duration = Duration::from_secs(120);
 /// Partitions that one session remembers at most. A client that fetches more is served without a session, and at once: what
 /// a waiting fetch wants is memory that nothing else bounds.
 pub(crate) const PARTITIONS_MAX: usize = 100_000;
+/// Up to here partitions are looked for one by one, which costs less than a table made for one request.
+const SCANNED_MAX: usize = 16;
 /// What all sessions together may take; names are counted, because a client may send any.
 const BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The epoch that asks for a new session.
@@ -39,6 +41,12 @@ pub(crate) struct Wanted {
     pub(crate) fetch_offset: i64,
     pub(crate) last_fetched_epoch: i32,
     pub(crate) max_bytes: i32,
+}
+
+impl Wanted {
+    fn is_of_same(&self, other: &Self) -> bool {
+        self.partition == other.partition && self.topic == other.topic
+    }
 }
 
 /// What a response said last of a partition. A partition is left out while none of it changes.
@@ -242,14 +250,22 @@ impl Session {
     }
 
     fn update(&mut self, request: &FetchRequest) {
-        if !request.topics.is_empty() {
+        let changed = wanted(request, self.by_id);
+        if changed.len().max(self.partitions.len()) <= SCANNED_MAX {
+            for wanted in changed {
+                match self.partitions.iter_mut().find(|remembered| remembered.wanted.is_of_same(&wanted)) {
+                    Some(remembered) => remembered.wanted = wanted,
+                    None => self.partitions.push(Remembered { wanted, said: None }),
+                }
+            }
+        } else if !changed.is_empty() {
             let mut at: HashMap<(TopicKey, i32), usize> = self
                 .partitions
                 .iter()
                 .enumerate()
                 .map(|(at, remembered)| ((remembered.wanted.topic.clone(), remembered.wanted.partition), at))
                 .collect();
-            for wanted in wanted(request, self.by_id) {
+            for wanted in changed {
                 let key = (wanted.topic.clone(), wanted.partition);
                 match at.get(&key).and_then(|at| self.partitions.get_mut(*at)) {
                     Some(remembered) => remembered.wanted = wanted,

@@ -1,6 +1,8 @@
 //! Every task and thread of the broker is started here, with a name and what its end means.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::runtime::RuntimeFlavor;
@@ -9,32 +11,44 @@ use tokio::sync::watch;
 /// Tells tasks to stop; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Shutdown {
+    /// What `receiver` has, for whoever looks with every request.
+    is_raised: Arc<AtomicBool>,
     receiver: watch::Receiver<bool>,
 }
 
 /// Raises the [`Shutdown`] of all tasks.
 #[derive(Debug)]
 pub(crate) struct ShutdownSignal {
+    is_raised: Arc<AtomicBool>,
     sender: watch::Sender<bool>,
 }
 
 /// A signal and what listens to it.
 pub(crate) fn shutdown() -> (ShutdownSignal, Shutdown) {
     let (sender, receiver) = watch::channel(false);
-    (ShutdownSignal { sender }, Shutdown { receiver })
+    let is_raised = Arc::<AtomicBool>::default();
+    (ShutdownSignal { is_raised: Arc::clone(&is_raised), sender }, Shutdown { is_raised, receiver })
 }
 
 impl ShutdownSignal {
     /// Tells every task to stop.
     pub(crate) fn raise(&self) {
+        self.is_raised.store(true, Ordering::SeqCst);
         self.sender.send_replace(true);
+    }
+}
+
+impl Drop for ShutdownSignal {
+    fn drop(&mut self) {
+        // Without its owner nobody could raise it any more.
+        self.raise();
     }
 }
 
 impl Shutdown {
     /// Whether the tasks are to stop.
     pub(crate) fn is_raised(&self) -> bool {
-        *self.receiver.borrow()
+        self.is_raised.load(Ordering::SeqCst)
     }
 
     /// Returns when the tasks are to stop. May be cancelled.

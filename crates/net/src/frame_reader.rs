@@ -3,13 +3,16 @@
 //! Invariant: memory follows the bytes received, not the size announced. A frame that stops coming, or that comes in
 //! drops, ends the connection.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
+use crate::alarm::Alarm;
 use crate::budget::{MemoryBudget, MemoryPermit};
 use crate::socket::Socket;
 
@@ -82,6 +85,7 @@ pub struct FrameReader {
     charged: usize,
     quiet_since: Option<Instant>,
     window: Option<Window>,
+    alarm: Alarm,
 }
 
 #[derive(Debug)]
@@ -93,8 +97,15 @@ struct Window {
 impl FrameReader {
     /// A reader with nothing buffered.
     pub fn new(limits: FrameLimits) -> Self {
-        let permit = MemoryPermit::default();
-        Self { limits, buffer: BytesMut::new(), permit, charged: 0, quiet_since: None, window: None }
+        Self {
+            limits,
+            buffer: BytesMut::new(),
+            permit: MemoryPermit::default(),
+            charged: 0,
+            quiet_since: None,
+            window: None,
+            alarm: Alarm::default(),
+        }
     }
 
     /// Whether a whole frame is buffered already.
@@ -183,29 +194,38 @@ impl FrameReader {
             let window = self
                 .window
                 .get_or_insert_with(|| Window { ends: Instant::now() + PROGRESS_WINDOW, received: self.buffer.len() });
-            return match timeout_at(window.ends, stream.readable()).await {
-                Ok(ready) => Ok(ready?),
-                Err(_) if window.received >= PROGRESS_BYTES_MIN => {
-                    *window = Window { ends: Instant::now() + PROGRESS_WINDOW, received: 0 };
-                    Ok(())
-                }
-                Err(_) => Err(ReadFrameError::TooSlow),
-            };
+            if readable_by(window.ends, &mut self.alarm, stream).await? {
+                return Ok(());
+            }
+            if window.received < PROGRESS_BYTES_MIN {
+                return Err(ReadFrameError::TooSlow);
+            }
+            *window = Window { ends: Instant::now() + PROGRESS_WINDOW, received: 0 };
+            return Ok(());
         }
         let quiet_since = *self.quiet_since.get_or_insert_with(Instant::now);
         if self.buffer.capacity() > 0 {
-            if let Ok(ready) = timeout_at(quiet_since + BUFFER_KEEP, stream.readable()).await {
-                return Ok(ready?);
+            if readable_by(quiet_since + BUFFER_KEEP, &mut self.alarm, stream).await? {
+                return Ok(());
             }
             self.buffer = BytesMut::new();
             self.permit = MemoryPermit::default();
             self.charged = 0;
         }
-        match timeout_at(quiet_since + self.limits.idle_max, stream.readable()).await {
-            Ok(ready) => Ok(ready?),
-            Err(_) => Err(ReadFrameError::Idle),
+        if readable_by(quiet_since + self.limits.idle_max, &mut self.alarm, stream).await? {
+            return Ok(());
         }
+        Err(ReadFrameError::Idle)
     }
+}
+
+/// Whether the socket is readable before the deadline.
+async fn readable_by(deadline: Instant, alarm: &mut Alarm, stream: &Socket) -> io::Result<bool> {
+    poll_fn(|cx| match stream.poll_readable(cx) {
+        Poll::Ready(ready) => Poll::Ready(ready.map(|()| true)),
+        Poll::Pending => alarm.poll(cx, deadline).map(|()| Ok(false)),
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -244,6 +264,20 @@ mod tests {
             assert_eq!(reader.next(&server).await.unwrap().unwrap().body, body[..]);
         }
         writer.await.unwrap();
+        assert!(reader.next(&server).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_the_socket_was_empty_is_heard_and_so_is_the_end() {
+        let (mut client, server) = pair().await;
+        let mut reader = FrameReader::new(limits(1000));
+        for round in 0..100u8 {
+            client.write_all(&[0, 0, 0, 2, 7, round]).await.unwrap();
+            if round == 99 {
+                client.shutdown().await.unwrap();
+            }
+            assert_eq!(reader.next(&server).await.unwrap().unwrap().body, [7, round][..]);
+        }
         assert!(reader.next(&server).await.unwrap().is_none());
     }
 

@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod alarm;
 mod budget;
 mod dial;
 mod frame_reader;
@@ -17,6 +18,7 @@ mod stream;
 mod tls;
 mod tls_socket;
 
+pub use alarm::Alarm;
 pub use budget::{MemoryBudget, MemoryPermit};
 pub use dial::dial;
 pub use frame_reader::{Frame, FrameLimits, FrameReader, ReadFrameError};

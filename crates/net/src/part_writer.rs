@@ -18,7 +18,10 @@ use tokio::net::TcpStream;
 /// Most buffers handed to the kernel at once.
 const GATHER_MAX: usize = 16;
 /// A slice is sent, and looked up in the page cache, in steps of this size.
-const STEP_BYTES: usize = 512 * 1024;
+const STEP_BYTES: usize = 256 * 1024;
+/// Up to here file slices are copied and leave with the bytes around them in one call, which costs less than handing
+/// over their pages call by call.
+const SMALL_BYTES_MAX: usize = 32 * 1024;
 /// Room for bringing in cold pages.
 const PAGE_IN_BYTES: usize = 128 * 1024;
 
@@ -172,6 +175,7 @@ impl Part {
 /// does not read is given up then.
 pub async fn write_parts(stream: &TcpStream, parts: &mut Vec<Part>, stall_max: Duration) -> Result<(), WriteError> {
     parts.retain(|part| !part.is_empty());
+    send_small(stream, parts).map_err(WriteError::Peer)?;
     let mut next = 0;
     while let Some(part) = parts.get(next) {
         match part {
@@ -191,6 +195,72 @@ pub async fn write_parts(stream: &TcpStream, parts: &mut Vec<Part>, stall_max: D
     }
     parts.clear();
     Ok(())
+}
+
+/// Sends parts with small slices in one call, as far as the socket takes them, and leaves what it does not. The copy of
+/// the slices ends here: a peer that reads slowly holds none.
+fn send_small(stream: &TcpStream, parts: &mut Vec<Part>) -> io::Result<()> {
+    let slices = parts.iter().filter(|part| matches!(part, Part::File(_)));
+    let copied = slices.fold(0usize, |sum, part| sum.saturating_add(part.len()));
+    if !(1..=SMALL_BYTES_MAX).contains(&copied) || parts.len() > GATHER_MAX {
+        return Ok(());
+    }
+    let Some(copy) = copy_resident(parts, copied) else { return Ok(()) };
+    let mut rest = copy.as_slice();
+    let mut gathered = [IoSlice::new(&[]); GATHER_MAX];
+    for (slot, part) in gathered.iter_mut().zip(parts.iter()) {
+        *slot = IoSlice::new(match part {
+            Part::Bytes(bytes) => bytes,
+            Part::File(slice) => rest.split_off(..slice.len).unwrap_or_default(),
+        });
+    }
+    let gathered = gathered.get(..parts.len()).unwrap_or_default();
+    let sent = stream.try_io(Interest::WRITABLE, || {
+        let mut no_control = rustix::net::SendAncillaryBuffer::default();
+        Ok(rustix::net::sendmsg(stream, gathered, &mut no_control, SendFlags::NOSIGNAL)?)
+    });
+    match sent {
+        Ok(sent) => {
+            skip(parts, sent);
+            Ok(())
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the slices among `parts` hold, `len` bytes in all, if every byte of it is in memory and there.
+fn copy_resident(parts: &[Part], len: usize) -> Option<Vec<u8>> {
+    let mut copy = vec![0; len];
+    let mut room = copy.as_mut_slice();
+    for part in parts {
+        if let Part::File(slice) = part {
+            let mut own = [io::IoSliceMut::new(room.split_off_mut(..slice.len)?)];
+            let file = slice.descriptor().ok()?;
+            let read = rustix::io::preadv2(file, &mut own, slice.position, ReadWriteFlags::NOWAIT);
+            read.ok().filter(|count| *count == slice.len)?;
+        }
+    }
+    Some(copy)
+}
+
+/// Takes the first `sent` bytes from the parts.
+fn skip(parts: &mut Vec<Part>, mut sent: usize) {
+    let whole = parts.iter().take_while(|part| {
+        let is_whole = part.len() <= sent;
+        sent -= if is_whole { part.len() } else { 0 };
+        is_whole
+    });
+    let whole = whole.count();
+    parts.drain(..whole);
+    match parts.first_mut() {
+        Some(Part::Bytes(bytes)) => bytes.advance(sent),
+        Some(Part::File(slice)) => {
+            slice.position = slice.position.saturating_add(sent as u64);
+            slice.len -= sent;
+        }
+        None => {}
+    }
 }
 
 async fn write_bytes(stream: &TcpStream, parts: &mut [Part], more: bool, stall_max: Duration) -> io::Result<()> {
@@ -252,6 +322,10 @@ async fn send_file(stream: &TcpStream, slice: &FileSlice, stall_max: Duration) -
             return Err(slice.failed(position, short));
         }
         position += sent as u64;
+        if position < end {
+            // A peer that takes whatever it is sent must not keep the thread from the others.
+            tokio::task::yield_now().await;
+        }
     }
     Ok(())
 }
@@ -355,6 +429,63 @@ mod tests {
         write_parts(&server, &mut parts, Duration::from_secs(5)).await.unwrap();
         drop(server);
         assert!(reading.await.unwrap() == expected);
+    }
+
+    #[tokio::test]
+    async fn small_slices_arrive_in_order_where_the_socket_takes_some_of_them() {
+        let (server, mut client) = connected().await;
+        socket2::SockRef::from(&server).set_send_buffer_size(4096).unwrap();
+        let content: Vec<u8> = (0..20_000u32).map(|i| (i % 251) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&content).unwrap();
+        let file: Arc<dyn SendFile> = Arc::new(file);
+        let mut expected = Vec::new();
+        for _ in 0..200 {
+            expected.extend_from_slice(b"head");
+            expected.extend_from_slice(&content[7..19_000]);
+            expected.extend_from_slice(b"between");
+            expected.extend_from_slice(&content[..5]);
+        }
+        let reading = tokio::spawn(async move {
+            let mut got = Vec::new();
+            client.read_to_end(&mut got).await.unwrap();
+            got
+        });
+        for _ in 0..200 {
+            let slice = |position: u64, len| Part::File(FileSlice { file: Arc::clone(&file), position, len });
+            let (head, between) = (Bytes::from_static(b"head"), Bytes::from_static(b"between"));
+            let mut parts = vec![Part::Bytes(head), slice(7, 18_993), Part::Bytes(between), slice(0, 5)];
+            write_parts(&server, &mut parts, Duration::from_secs(60)).await.unwrap();
+            assert!(parts.is_empty());
+        }
+        drop(server);
+        assert!(reading.await.unwrap() == expected);
+    }
+
+    #[test]
+    fn what_is_left_begins_behind_what_was_sent() {
+        let file: Arc<dyn SendFile> = Arc::new(tempfile::tempfile().unwrap());
+        let parts = [
+            Part::Bytes(Bytes::from_static(b"abc")),
+            Part::File(FileSlice { file: Arc::clone(&file), position: 100, len: 4 }),
+            Part::Bytes(Bytes::from_static(b"xy")),
+        ];
+        let describe = |part: &Part| match part {
+            Part::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Part::File(slice) => format!("{}+{}", slice.position, slice.len),
+        };
+        let left = |sent| {
+            let mut parts = parts.to_vec();
+            skip(&mut parts, sent);
+            parts.iter().map(describe).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(left(0), "abc 100+4 xy");
+        assert_eq!(left(2), "c 100+4 xy");
+        assert_eq!(left(3), "100+4 xy");
+        assert_eq!(left(6), "103+1 xy");
+        assert_eq!(left(7), "xy");
+        assert_eq!(left(8), "y");
+        assert_eq!(left(9), "");
     }
 
     async fn connected() -> (TcpStream, TcpStream) {

@@ -2,10 +2,13 @@
 //!
 //! The plain one is the system's socket and nothing else.
 
+use std::future::poll_fn;
 use std::io;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BufMut;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::part_writer::{Part, WriteError, write_parts};
@@ -27,18 +30,18 @@ impl From<TcpStream> for Socket {
 }
 
 impl Socket {
-    /// Waits until reading may give something.
-    pub(crate) async fn readable(&self) -> io::Result<()> {
+    /// Ready when reading may give something.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(stream) => stream.readable().await,
-            Self::Tls(socket) => socket.readable().await,
+            Self::Plain(stream) => stream.poll_read_ready(cx),
+            Self::Tls(socket) => socket.poll_readable(cx),
         }
     }
 
     /// Reads what there is into the room of `buffer`, which is not empty; 0 at the end, `WouldBlock` where there is nothing.
     pub(crate) fn try_read_buf<B: BufMut>(&self, buffer: &mut B) -> io::Result<usize> {
         match self {
-            Self::Plain(stream) => stream.try_read_buf(buffer),
+            Self::Plain(stream) => read(stream, buffer),
             Self::Tls(socket) => socket.try_read_buf(buffer),
         }
     }
@@ -58,11 +61,28 @@ impl Socket {
     /// apart from a peer that waits, and this does not return.
     pub async fn peer_closed(&self) {
         let closed = match self {
-            Self::Plain(stream) => !matches!(stream.peek(&mut [0]).await, Ok(1..)),
+            Self::Plain(stream) => {
+                // An error is found again by whoever looks.
+                let _ = poll_fn(|cx| stream.poll_read_ready(cx)).await;
+                !matches!(stream.peek(&mut [0]).await, Ok(1..))
+            }
             Self::Tls(socket) => socket.is_closed_next().await,
         };
         if !closed {
             std::future::pending().await
         }
     }
+}
+
+/// Less than there is room for means that the socket is empty: saying so saves the call that would find that out. What
+/// comes after it makes the socket readable anew.
+fn read<B: BufMut>(stream: &TcpStream, buffer: &mut B) -> io::Result<usize> {
+    let room = buffer.chunk_mut().len();
+    let mut received = None;
+    let tried = stream.try_io(Interest::READABLE, || {
+        let count = stream.try_read_buf(buffer)?;
+        received = Some(count);
+        if (1..room).contains(&count) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    received.map_or_else(|| tried.map(|()| 0), Ok)
 }

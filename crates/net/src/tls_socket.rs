@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::{self, BufRead as _, IoSlice, Write as _};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BufMut;
@@ -89,11 +90,11 @@ impl TlsSocket {
         socket
     }
 
-    pub(crate) async fn readable(&self) -> io::Result<()> {
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.session.lock().has_more() {
-            return Ok(());
+            return Poll::Ready(Ok(()));
         }
-        self.stream.readable().await
+        self.stream.poll_read_ready(cx)
     }
 
     pub(crate) fn try_read_buf<B: BufMut>(&self, buffer: &mut B) -> io::Result<usize> {

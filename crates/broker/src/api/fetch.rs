@@ -3,7 +3,9 @@
 //! A response names file ranges; the records go from the page cache to the socket. A fetch that finds too little waits
 //! for its partitions to grow and is woken by the append.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use chronik_log::{LogSlice, ReadBound, ReadError};
@@ -18,7 +20,7 @@ use tokio::time::Instant;
 use super::{Answer, Call, Started};
 use crate::error_code;
 use crate::fetch_session::{PARTITIONS_MAX, Participation, Saying, TopicKey, Wanted};
-use crate::replica::{Partition, Registration, Waiter, segment_part};
+use crate::replica::{Partition, Registration, segment_part};
 
 /// Replica id of a consumer.
 const CONSUMER: i32 = -1;
@@ -76,6 +78,7 @@ pub(super) fn start(mut call: Call) -> Result<Started, DecodeError> {
     };
     let partitions = wanted.iter().map(|wanted| lookup(&call, wanted, replica_id)).collect();
     let mut fetch = Fetch { call, participation, wanted, partitions, bounds, min_bytes };
+    let seen = fetch.changes();
     let found = fetch.read();
     if max_wait.is_zero() || fetch.wanted.len() > PARTITIONS_MAX || fetch.is_enough(&found) {
         return Ok(Started::Done(fetch.respond(found)));
@@ -83,7 +86,7 @@ pub(super) fn start(mut call: Call) -> Result<Started, DecodeError> {
     let deadline = Instant::now() + max_wait;
     // What is wanted was copied out of the request: whoever waits costs no request memory.
     fetch.call.release_memory();
-    Ok(Started::Running(Box::pin(fetch.wait(deadline))))
+    Ok(Started::Running(Box::pin(fetch.wait(seen, deadline))))
 }
 
 fn lookup(call: &Call, wanted: &Wanted, replica_id: i32) -> Result<Arc<Partition>, ErrorCode> {
@@ -105,10 +108,11 @@ impl Fetch {
     fn read(&self) -> Vec<Found> {
         let mut left = self.bounds.max_bytes;
         let mut first = true;
+        let is_fenced = self.call.broker.is_fenced();
         let mut all = Vec::with_capacity(self.wanted.len());
         for (wanted, partition) in self.wanted.iter().zip(&self.partitions) {
             let found = match partition {
-                Ok(_) if self.call.broker.is_fenced() => Err(ErrorCode::NotLeaderOrFollower),
+                Ok(_) if is_fenced => Err(ErrorCode::NotLeaderOrFollower),
                 Ok(partition) => read_partition(partition, wanted, &self.bounds, left, first),
                 Err(code) => Err(*code),
             };
@@ -144,27 +148,38 @@ impl Fetch {
         self.wanted.is_empty() || bytes >= self.min_bytes || found.iter().any(must_respond)
     }
 
-    async fn wait(self, deadline: Instant) -> Answer {
-        let waiter = Waiter::default();
+    /// How often the partitions have changed, all together.
+    fn changes(&self) -> u64 {
+        self.partitions.iter().flatten().fold(0, |sum, partition| sum.wrapping_add(partition.changes()))
+    }
+
+    /// Waits for enough, after a look that the partitions had changed so often before.
+    async fn wait(self, seen: u64, deadline: Instant) -> Answer {
+        let waiter = Arc::clone(&self.call.peer.waiter);
         let registrations: Vec<Registration> =
-            self.partitions.iter().filter_map(|partition| Some(partition.as_ref().ok()?.register(&waiter))).collect();
-        let mut shutdown = self.call.broker.shutdown.clone();
-        let mut over = std::pin::pin!(async {
-            tokio::select! {
-                () = tokio::time::sleep_until(deadline) => {}
-                () = shutdown.raised() => {}
-            }
-        });
+            self.partitions.iter().flatten().map(|partition| partition.register(&waiter)).collect();
+        let mut changed = self.changes() != seen;
         let found = loop {
-            let found = self.read();
-            if self.is_enough(&found) {
-                break found;
+            if changed {
+                let found = self.read();
+                if self.is_enough(&found) {
+                    break found;
+                }
             }
-            tokio::select! {
-                biased;
-                () = waiter.notified() => {}
-                () = &mut over => break self.read(),
+            // Whoever runs the connection polls it again when the broker stops.
+            let is_over = poll_fn(|cx| {
+                if waiter.poll_woken(cx).is_ready() {
+                    return Poll::Ready(false);
+                }
+                if self.call.broker.shutdown.is_raised() {
+                    return Poll::Ready(true);
+                }
+                self.call.peer.alarm.lock().poll(cx, deadline).map(|()| true)
+            });
+            if is_over.await {
+                break self.read();
             }
+            changed = true;
         };
         drop(registrations);
         self.respond(found)

@@ -3,7 +3,7 @@
 //! Only a committed removal deletes files. A partition that the metadata does not know is left alone and named in the
 //! log, and one whose files are missing although a checkpoint knows them is not served, rather than begun anew.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub struct ReplicaHost {
 
 #[derive(Debug, Default)]
 struct Registry {
-    by_id: HashMap<TopicId, Arc<TopicReplicas>>,
+    by_id: BTreeMap<TopicId, Arc<TopicReplicas>>,
     by_name: BTreeMap<Arc<str>, Arc<TopicReplicas>>,
 }
 

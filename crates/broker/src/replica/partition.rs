@@ -236,8 +236,13 @@ impl Partition {
     }
 
     /// Registers a fetch that waits for this partition to grow.
-    pub(crate) fn register(&self, waiter: &Waiter) -> Registration {
+    pub(crate) fn register(&self, waiter: &Arc<Waiter>) -> Registration {
         Waiters::register(&self.waiters, waiter)
+    }
+
+    /// Rises with every change that a waiting fetch would be woken for.
+    pub(crate) fn changes(&self) -> u64 {
+        self.waiters.changes()
     }
 
     /// Reads the log's state, or maintains it, under the lock.

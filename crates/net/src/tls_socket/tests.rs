@@ -1,5 +1,6 @@
 //! Frames and answers under TLS, who gets through the handshake, and what is held while nothing passes.
 
+use std::future::poll_fn;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 
@@ -311,7 +312,7 @@ async fn a_peer_that_waits_for_an_answer_is_told_from_one_that_is_gone() {
     let (mut client, server) = pair().await;
     client.write_all(&framed(b"next")).await.unwrap();
     client.flush().await.unwrap();
-    server.readable().await.unwrap();
+    poll_fn(|cx| server.poll_readable(cx)).await.unwrap();
     for _ in 0..10 {
         tokio::select! {
             biased;
