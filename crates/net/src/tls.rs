@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, InconsistentKeys, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{CertificateError, ClientConfig, InconsistentKeys, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -52,6 +52,9 @@ pub enum TlsError {
     /// The files do not fit together.
     #[error("{0}")]
     Config(String),
+    /// The peer shows an authority's certificate, as `openssl req -x509` makes one where it is not told otherwise.
+    #[error("the peer shows the certificate of an authority as its own: make it one with basicConstraints=CA:FALSE")]
+    AuthorityAsPeer,
     /// The handshake failed.
     #[error(transparent)]
     Handshake(#[from] io::Error),
@@ -174,7 +177,19 @@ impl TlsFiles {
 async fn handshake(config: ClientConfig, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
     let name = ServerName::try_from(host.to_owned()).map_err(|error| TlsError::Config(error.to_string()))?;
     let connector = TlsConnector::from(Arc::new(config));
-    Ok(TlsStream::Client(connector.connect(name, stream).await?))
+    let connected = connector.connect(name, stream).await.map_err(|error| match error.get_ref() {
+        Some(cause) if is_of_authority(cause) => TlsError::AuthorityAsPeer,
+        _ => error.into(),
+    });
+    Ok(TlsStream::Client(connected?))
+}
+
+/// Whether a peer was refused for the certificate of an authority as its own. The library has no word of its own for it.
+fn is_of_authority(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let Some(rustls::Error::InvalidCertificate(CertificateError::Other(cause))) = error.downcast_ref() else {
+        return false;
+    };
+    format!("{cause:?}").contains("CaUsedAsEndEntity")
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -92,6 +92,25 @@ async fn whoever_cannot_prove_itself_is_refused() {
 }
 
 #[tokio::test]
+async fn certificate_that_signed_itself_is_believed_where_it_is_named_unless_it_is_an_authority() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let believes = async |is_ca: IsCa| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        std::fs::write(path("cert.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(path("key.pem"), key.serialize_pem()).unwrap();
+        let server = TlsFiles { own: Some((path("cert.pem"), path("key.pem"))), authorities: None };
+        let client = TlsFiles { own: None, authorities: Some(path("cert.pem")) };
+        met(&server, &client, "localhost").await.1
+    };
+    assert!(believes(IsCa::ExplicitNoCa).await.is_ok());
+    let refused = believes(IsCa::Ca(BasicConstraints::Unconstrained)).await.unwrap_err();
+    assert!(matches!(refused, TlsError::AuthorityAsPeer), "{refused}");
+}
+
+#[tokio::test]
 async fn new_certificates_are_used_without_a_restart() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let server = TlsFiles { own: theirs.certificate("localhost"), authorities: None };
