@@ -12,7 +12,6 @@ use chronik_record::Compression;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::bench::{Bench, BenchConsume, BenchEndToEnd, BenchLoad, BenchProduce, Throughput};
-use crate::config::Flags;
 
 /// Kafka-compatible event streaming in one binary.
 #[derive(Debug, Parser)]
@@ -56,83 +55,48 @@ Flags win over the environment, the environment over the file. CHRONIK_BIND and 
 of CHRONIK_LISTEN, CHRONIK_ADVERTISED_ADDR and CHRONIK_ADVERTISED_PORT those of CHRONIK_ADVERTISE. CHRONIK_LOG chooses
 the log lines on standard error: off, error, warn, info, debug, trace, or a list as in warn,chronik_broker=debug.";
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Serve {
     /// Directory that holds everything; created where it does not exist [env: CHRONIK_DATA_DIR] [default: ./data]
     #[arg(long, value_name = "DIR")]
-    data_dir: Option<String>,
+    pub(crate) data_dir: Option<String>,
     /// Address to listen on; port 0 takes a free one [env: CHRONIK_LISTEN] [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
-    listen: Option<String>,
+    pub(crate) listen: Option<String>,
     /// Address clients are told to connect to [env: CHRONIK_ADVERTISE] [default: the one listened on]
     #[arg(long, value_name = "HOST[:PORT]")]
-    advertise: Option<String>,
+    pub(crate) advertise: Option<String>,
     /// Address of metrics and health, or off [env: CHRONIK_HTTP] [default: 127.0.0.1:6092 or the next free port]
     #[arg(long, value_name = "HOST:PORT")]
-    http: Option<String>,
+    pub(crate) http: Option<String>,
     /// Number of this node [env: CHRONIK_NODE_ID] [default: what the data directory says, else 1; a new follower is given one]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    node_id: Option<String>,
+    pub(crate) node_id: Option<String>,
     /// Followers to send the log to, by commas [env: CHRONIK_REPLICATION_FOLLOWERS]
     #[arg(long, value_name = "HOST:PORT,...")]
-    replicate_to: Option<String>,
+    pub(crate) replicate_to: Option<String>,
     /// Address to receive a leader's log on; the broker follows [env: CHRONIK_WAL_RECEIVER_ADDR]
     #[arg(long, value_name = "HOST:PORT")]
-    wal_receiver: Option<String>,
+    pub(crate) wal_receiver: Option<String>,
     /// What acks=all waits for: async, this broker alone, or sync, every in-sync replica [env: CHRONIK_REPLICATION_MODE]
     /// [default: async]
     #[arg(long, value_name = "async|sync")]
-    replication_mode: Option<String>,
+    pub(crate) replication_mode: Option<String>,
     /// Certificate to show clients, its chain behind it, in PEM: with it the broker speaks TLS [env: CHRONIK_TLS_CERT]
     #[arg(long, value_name = "FILE")]
-    tls_cert: Option<String>,
+    pub(crate) tls_cert: Option<String>,
     /// The certificate's private key, in PEM [env: CHRONIK_TLS_KEY]
     #[arg(long, value_name = "FILE")]
-    tls_key: Option<String>,
+    pub(crate) tls_key: Option<String>,
     /// Authorities in PEM; clients must show a certificate of one of them [env: CHRONIK_TLS_CLIENT_CA]
     #[arg(long, value_name = "FILE")]
-    tls_client_ca: Option<String>,
+    pub(crate) tls_client_ca: Option<String>,
     /// Configuration file in TOML [env: CHRONIK_CONFIG]
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Any setting by its key, as in --set log.retention.ms=86400000; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
-}
-
-impl From<Serve> for Flags {
-    fn from(args: Serve) -> Self {
-        let Serve {
-            data_dir,
-            listen,
-            advertise,
-            http,
-            node_id,
-            replicate_to,
-            wal_receiver,
-            replication_mode,
-            tls_cert,
-            tls_key,
-            tls_client_ca,
-            config,
-            set,
-        } = args;
-        Self {
-            data_dir,
-            listen,
-            advertise,
-            http,
-            node_id,
-            replicate_to,
-            wal_receiver,
-            replication_mode,
-            tls_cert,
-            tls_key,
-            tls_client_ca,
-            config,
-            set,
-        }
-    }
+    pub(crate) set: Vec<String>,
 }
 
 /// Which broker a client command talks to.
@@ -367,8 +331,7 @@ mod tests {
                 "chronik {name} --data-dir d --listen a:1 --advertise b:2 --http off --node-id 3 --config f.toml \
                  --set x=1 --set y=2"
             );
-            let Ok(Command::Serve(serve)) = parse(&line) else { panic!("{line}") };
-            let flags = Flags::from(serve);
+            let Ok(Command::Serve(flags)) = parse(&line) else { panic!("{line}") };
             assert_eq!(flags.data_dir.as_deref(), Some("d"));
             assert_eq!(flags.listen.as_deref(), Some("a:1"));
             assert_eq!(flags.advertise.as_deref(), Some("b:2"));

@@ -188,13 +188,13 @@ fn announce_links(config: &NodeConfig, receiver: Option<&Listener>) {
     if let (Some(receiver), Some(asked)) = (receiver, &config.replication.receiver) {
         let port = receiver.local_addr().map_or(asked.port, |address| address.port());
         info!("WAL receiver listening on {}", HostPort::new(asked.host.clone(), port));
-        let checks_peers = config.replication.tls.own.is_some() && config.replication.tls.authorities.is_some();
         if config.tls.to_brokers().is_some_and(|files| files.authorities.is_none()) {
             warn!(
                 "chronik.tls.ca is not set: this follower cannot check the leader's listener, so what clients ask of it and only \
                  the leader can do is not passed on"
             );
         }
+        let checks_peers = config.replication.tls.own.is_some() && config.replication.tls.authorities.is_some();
         if config.replication.secret.is_none() && !checks_peers {
             warn!(
                 "the WAL receiver asks for no secret and no certificate: whoever reaches its port can lead this node, see \

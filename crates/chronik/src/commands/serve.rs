@@ -6,13 +6,13 @@ use tokio::runtime;
 use tracing::info;
 
 use crate::cli::Serve;
-use crate::config::{self, Flags};
+use crate::config;
 use crate::problem::Problem;
 use crate::{logging, node, open_files};
 
 /// Runs a node until it is told to stop. `started` is when the process began.
 pub(crate) fn run(args: Serve, variables: &[(String, String)], started: Instant) -> Result<(), Problem> {
-    let config = config::load(&Flags::from(args), variables, |path| std::fs::read_to_string(path))?;
+    let config = config::load(&args, variables, |path| std::fs::read_to_string(path))?;
     logging::start(&config.log).map_err(|error| {
         Problem::new(format!("cannot write log lines: {error}"), "this is a defect of chronik; please report it")
     })?;

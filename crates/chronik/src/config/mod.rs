@@ -25,6 +25,7 @@ use self::layer::{Given, Layer, Origin};
 pub(crate) use self::names::{BOOTSTRAP_VARIABLE, TLS_VARIABLES};
 pub(crate) use self::replication::Replication;
 pub(crate) use self::tls::ClientTls;
+use crate::cli::Serve;
 use crate::logging;
 use crate::problem::Problem;
 
@@ -99,28 +100,9 @@ pub(crate) enum Http {
     Default(HostPort),
 }
 
-/// The flags of `chronik serve`.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Flags {
-    pub(crate) data_dir: Option<String>,
-    pub(crate) listen: Option<String>,
-    pub(crate) advertise: Option<String>,
-    pub(crate) http: Option<String>,
-    pub(crate) node_id: Option<String>,
-    pub(crate) replicate_to: Option<String>,
-    pub(crate) wal_receiver: Option<String>,
-    pub(crate) replication_mode: Option<String>,
-    pub(crate) tls_cert: Option<String>,
-    pub(crate) tls_key: Option<String>,
-    pub(crate) tls_client_ca: Option<String>,
-    pub(crate) config: Option<PathBuf>,
-    /// `KEY=VALUE` each.
-    pub(crate) set: Vec<String>,
-}
-
 /// Resolves a node's configuration. `variables` is the environment, `read_file` reads the configuration file.
 pub(crate) fn load(
-    flags: &Flags,
+    flags: &Serve,
     variables: &[(String, String)],
     read_file: impl Fn(&Path) -> io::Result<String>,
 ) -> Result<NodeConfig, Problem> {
@@ -150,7 +132,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Problem {
     Problem::new(format!("cannot read the configuration file {}: {error}", path.display()), next)
 }
 
-fn flag_layer(flags: &Flags) -> Result<Layer, Problem> {
+fn flag_layer(flags: &Serve) -> Result<Layer, Problem> {
     let mut layer = Layer::default();
     let values = [
         (names::DATA_DIR, "--data-dir", &flags.data_dir),

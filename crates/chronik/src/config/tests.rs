@@ -7,7 +7,7 @@ use super::*;
 /// A configuration's inputs in short: flags and `--set` as on the command line, variables, the file's text.
 #[derive(Default)]
 struct Inputs<'a> {
-    flags: Flags,
+    flags: Serve,
     variables: &'a [(&'a str, &'a str)],
     file: &'a str,
 }
@@ -21,7 +21,7 @@ fn load_all(inputs: Inputs<'_>) -> Result<NodeConfig, String> {
     load(&flags, &variables, |_| Ok(inputs.file.to_owned())).map_err(|problem| problem.to_string())
 }
 
-fn of_flags(flags: Flags) -> Result<NodeConfig, String> {
+fn of_flags(flags: Serve) -> Result<NodeConfig, String> {
     load_all(Inputs { flags, ..Inputs::default() })
 }
 
@@ -30,16 +30,16 @@ fn of_variables(variables: &[(&str, &str)]) -> Result<NodeConfig, String> {
 }
 
 fn of_set(settings: &[&str]) -> Result<NodeConfig, String> {
-    of_flags(Flags { set: settings.iter().map(|s| s.to_string()).collect(), ..Flags::default() })
+    of_flags(Serve { set: settings.iter().map(|s| s.to_string()).collect(), ..Serve::default() })
 }
 
-fn listening(address: &str) -> Flags {
-    Flags { listen: Some(address.to_owned()), ..Flags::default() }
+fn listening(address: &str) -> Serve {
+    Serve { listen: Some(address.to_owned()), ..Serve::default() }
 }
 
 #[test]
 fn nothing_given_is_a_node_on_loopback() {
-    let config = of_flags(Flags::default()).unwrap();
+    let config = of_flags(Serve::default()).unwrap();
     let expected = NodeConfig {
         data_dir: PathBuf::from("./data"),
         listen: HostPort::new("127.0.0.1", 9092),
@@ -59,7 +59,7 @@ fn nothing_given_is_a_node_on_loopback() {
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let file = "[log.retention]\nms = 1\nbytes = 1\n[num]\npartitions = 1";
     let variables = [("CHRONIK_LOG_RETENTION_MS", "2"), ("CHRONIK_LOG_RETENTION_BYTES", "2")];
-    let flags = Flags { set: vec!["log.retention.ms=3".to_owned()], ..Flags::default() };
+    let flags = Serve { set: vec!["log.retention.ms=3".to_owned()], ..Serve::default() };
     let config = load_all(Inputs { flags, variables: &variables, file }).unwrap();
     let expected = [("log.retention.bytes", "2"), ("log.retention.ms", "3"), ("num.partitions", "1")];
     assert_eq!(config.broker, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
@@ -78,14 +78,14 @@ fn every_setting_of_the_node_can_stand_in_every_place() {
         ("CHRONIK_NODE_ID", "7"),
         ("CHRONIK_LOG", "debug"),
     ];
-    let flags = Flags {
+    let flags = Serve {
         data_dir: Some("/d".to_owned()),
         listen: Some("[::1]:1".to_owned()),
         advertise: Some("h:2".to_owned()),
         http: Some("off".to_owned()),
         node_id: Some("7".to_owned()),
         set: vec!["chronik.log=debug".to_owned()],
-        ..Flags::default()
+        ..Serve::default()
     };
     let expected = NodeConfig {
         data_dir: PathBuf::from("/d"),
@@ -128,7 +128,7 @@ fn a_layer_may_replace_one_half_and_a_whole_address_replaces_both() {
     let half =
         load_all(Inputs { file: "listen = \"a:1\"", variables: &[("CHRONIK_KAFKA_PORT", "2")], ..Inputs::default() });
     assert_eq!(half.unwrap().listen.to_string(), "a:2");
-    let flags = Flags { advertise: Some("h".to_owned()), ..Flags::default() };
+    let flags = Serve { advertise: Some("h".to_owned()), ..Serve::default() };
     let variables = [("CHRONIK_ADVERTISE", "x:1")];
     let whole = load_all(Inputs { flags, variables: &variables, ..Inputs::default() }).unwrap();
     assert_eq!(whole.advertise, Advertise { host: "h".to_owned(), port: None });
@@ -146,10 +146,10 @@ fn a_wildcard_is_listened_on_but_never_advertised() {
         let problem = of_flags(listening(address)).unwrap_err();
         assert!(problem.contains("add --advertise HOST:PORT (CHRONIK_ADVERTISE)"), "{address}: {problem}");
         assert!(problem.contains("localhost:9092"), "{address}: {problem}");
-        let flags = Flags { advertise: Some("h".to_owned()), ..listening(address) };
+        let flags = Serve { advertise: Some("h".to_owned()), ..listening(address) };
         assert_eq!(of_flags(flags).unwrap().advertise.host, "h");
     }
-    let flags = Flags { advertise: Some("0.0.0.0:9092".to_owned()), ..listening("0.0.0.0:9092") };
+    let flags = Serve { advertise: Some("0.0.0.0:9092".to_owned()), ..listening("0.0.0.0:9092") };
     let problem = of_flags(flags).unwrap_err();
     assert!(problem.contains("no client can connect"), "{problem}");
 }
@@ -157,7 +157,7 @@ fn a_wildcard_is_listened_on_but_never_advertised() {
 #[test]
 fn the_configuration_file_can_be_named_by_the_environment() {
     let variables = [("CHRONIK_CONFIG".to_owned(), "/etc/chronik.toml".to_owned())];
-    let config = load(&Flags::default(), &variables, |path| {
+    let config = load(&Serve::default(), &variables, |path| {
         assert_eq!(path, Path::new("/etc/chronik.toml"));
         Ok("node.id = 9".to_owned())
     });
@@ -171,7 +171,7 @@ fn a_configuration_file_that_cannot_be_read_is_named() {
         (io::ErrorKind::PermissionDenied, "make it readable"),
         (io::ErrorKind::InvalidData, "UTF-8"),
     ] {
-        let flags = Flags { config: Some(PathBuf::from("node.toml")), ..Flags::default() };
+        let flags = Serve { config: Some(PathBuf::from("node.toml")), ..Serve::default() };
         let problem = load(&flags, &[], |_| Err(kind.into())).unwrap_err().to_string();
         assert!(problem.contains("node.toml") && problem.contains(next), "{problem}");
     }
@@ -216,7 +216,7 @@ fn contradictions_within_one_place_name_both() {
     let variables = [("CHRONIK_ADVERTISED_ADDR", "h:5"), ("CHRONIK_ADVERTISED_PORT", "6")];
     let problem = of_variables(&variables).unwrap_err();
     assert!(problem.contains("CHRONIK_ADVERTISED_PORT"), "{problem}");
-    let flags = Flags { set: vec!["listen=b:1".to_owned()], ..listening("a:1") };
+    let flags = Serve { set: vec!["listen=b:1".to_owned()], ..listening("a:1") };
     let problem = of_flags(flags).unwrap_err();
     assert!(problem.contains("--listen") && problem.contains("--set"), "{problem}");
 }
