@@ -1,10 +1,11 @@
 //! `chronik bench` against a running broker: what its figures say, and when there are none.
 
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 
+use chronik_e2e::binary::{self, refusal, spawn};
 use chronik_e2e::broker::Broker;
-use chronik_e2e::{admin, binary, clients, wait};
+use chronik_e2e::{admin, clients, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -16,17 +17,7 @@ fn bench(broker: &Broker, args: &[&str]) -> Output {
 
 /// The figures of a run that must succeed.
 fn figures(broker: &Broker, args: &[&str]) -> Value {
-    let Output { status, stdout, stderr } = bench(broker, &[args, &["--json"]].concat());
-    assert!(status.success(), "{args:?}: {}", String::from_utf8_lossy(&stderr));
-    serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&stdout)))
-}
-
-/// What a run that must fail says; it has no figures.
-fn refusal(output: Output) -> String {
-    let Output { status, stdout, stderr } = output;
-    let stderr = String::from_utf8(stderr).unwrap();
-    assert_eq!((status.code(), stdout.is_empty()), (Some(1), true), "{stderr}");
-    stderr
+    binary::figures(&bench(broker, &[args, &["--json"]].concat()))
 }
 
 fn is_positive(figures: &Value, names: &[&str]) {
@@ -110,7 +101,7 @@ fn records_that_are_cut_during_a_run_leave_it_without_figures() {
     let running = spawn(&[&args[..], &[broker.bootstrap()]].concat());
     wait::until_true("some records", BOUND, || clients::watermarks(broker.bootstrap(), "cut", 0).1 > 100);
     admin::delete_records(broker.bootstrap(), "cut", 0, 50);
-    let said = refusal(running.wait_with_output().unwrap());
+    let said = refusal(&running.wait_with_output().unwrap());
     assert!(said.contains("no longer there") && said.contains("no figure is given"), "{said}");
 }
 
@@ -147,15 +138,9 @@ fn what_is_wrong_is_told_with_what_to_do_next() {
         (&["consume", "one"], ["no record of topic one came", "`chronik bench produce` fills a topic"]),
         (&["consume", "one", "--num-records", "1", "--timeout", "1s"], ["no record came for 1s", "--timeout"]),
     ] {
-        let said = refusal(bench(&broker, args));
+        let said = refusal(&bench(&broker, args));
         assert!(expected.iter().all(|words| said.contains(words)), "{args:?}: {said}");
     }
-    let said = refusal(binary::run(&["bench", "produce", "t", "--num-records", "1", "--bootstrap", "127.0.0.1:1"]));
+    let said = refusal(&binary::run(&["bench", "produce", "t", "--num-records", "1", "--bootstrap", "127.0.0.1:1"]));
     assert!(said.contains("no broker answers at 127.0.0.1:1"), "{said}");
-}
-
-fn spawn(args: &[&str]) -> std::process::Child {
-    let mut command = std::process::Command::new(binary::path());
-    command.args(args).env_remove("CHRONIK_BOOTSTRAP");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }

@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 
+use chronik_e2e::binary::{self, figures, refusal, spawn};
 use chronik_e2e::broker::{Broker, Setup};
 use chronik_e2e::certificates::{Authority, Files};
 use chronik_e2e::place::Place;
 use chronik_e2e::relay::Relay;
-use chronik_e2e::{binary, wait};
-use serde_json::Value;
+use chronik_e2e::wait;
 use tempfile::TempDir;
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -28,25 +28,6 @@ fn showing(setup: Setup, files: &Files) -> Setup {
 fn produce(bootstrap: &str, topic: &str, records: &str, more: &[&str]) -> Output {
     let args = ["bench", "produce", topic, "--num-records", records, "--json", "--bootstrap", bootstrap];
     binary::run(&[&args[..], more].concat())
-}
-
-fn figures(output: &Output) -> Value {
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{stdout}\n{stderr}");
-    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"))
-}
-
-fn refusal(output: &Output) -> String {
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(!stderr.contains("panicked"), "{stderr}");
-    stderr
-}
-
-fn spawn(args: &[&str]) -> Child {
-    let mut command = Command::new(binary::path());
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("the binary runs")
 }
 
 #[test]
