@@ -9,10 +9,9 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 
 use chronik_net::{Alarm, ConnectionPermit, Frame, FrameReader, Part, ReadFrameError, Socket, TcpStream, WriteError};
-use tokio::task::coop::unconstrained;
 
 use crate::api::{self, Answer, Later};
 use crate::replica::Waiter;
@@ -104,9 +103,8 @@ async fn open(broker: &Broker, stream: TcpStream, address: SocketAddr, shutdown:
 impl Connection<'_> {
     async fn run(&mut self, shutdown: Shutdown) -> Result<(), ReadFrameError> {
         let mut listener = shutdown.clone();
-        // Whether it is heard must not depend on how much this task has done since it ran last.
-        let mut raised = pin!(unconstrained(listener.raised()));
-        let mut listening: Option<Waker> = None;
+        // Listened to once for all requests, rather than anew for each.
+        let mut raised = pin!(listener.raised());
         loop {
             let stopping = shutdown.is_raised();
             if stopping && self.in_flight.is_empty() {
@@ -137,14 +135,7 @@ impl Connection<'_> {
                 },
                 // A waiting fetch or join of a client that is gone is given up.
                 () = self.stream.peer_closed(), if barrier => return Ok(()),
-                () = poll_fn(|cx| {
-                    // Once it listens there is nothing to ask before it is raised.
-                    if !shutdown.is_raised() && listening.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
-                        return Poll::Pending;
-                    }
-                    listening = Some(cx.waker().clone());
-                    raised.as_mut().poll(cx)
-                }), if !stopping => {}
+                () = &mut raised, if !stopping => {}
             }
         }
     }

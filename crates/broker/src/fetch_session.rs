@@ -44,6 +44,10 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    fn key(&self) -> (TopicKey, i32) {
+        (self.topic.clone(), self.partition)
+    }
+
     fn is_of_same(&self, other: &Self) -> bool {
         self.partition == other.partition && self.topic == other.topic
     }
@@ -251,29 +255,21 @@ impl Session {
 
     fn update(&mut self, request: &FetchRequest) {
         let changed = wanted(request, self.by_id);
-        if changed.len().max(self.partitions.len()) <= SCANNED_MAX {
-            for wanted in changed {
-                match self.partitions.iter_mut().find(|remembered| remembered.wanted.is_of_same(&wanted)) {
-                    Some(remembered) => remembered.wanted = wanted,
-                    None => self.partitions.push(Remembered { wanted, said: None }),
+        let is_scanned = changed.is_empty() || changed.len().max(self.partitions.len()) <= SCANNED_MAX;
+        let places = self.partitions.iter().enumerate().map(|(at, remembered)| (remembered.wanted.key(), at));
+        let mut table: Option<HashMap<_, _>> = (!is_scanned).then(|| places.collect());
+        for wanted in changed {
+            let next = self.partitions.len();
+            let at = match &mut table {
+                Some(table) => *table.entry(wanted.key()).or_insert(next),
+                None => {
+                    let same = |remembered: &Remembered| remembered.wanted.is_of_same(&wanted);
+                    self.partitions.iter().position(same).unwrap_or(next)
                 }
-            }
-        } else if !changed.is_empty() {
-            let mut at: HashMap<(TopicKey, i32), usize> = self
-                .partitions
-                .iter()
-                .enumerate()
-                .map(|(at, remembered)| ((remembered.wanted.topic.clone(), remembered.wanted.partition), at))
-                .collect();
-            for wanted in changed {
-                let key = (wanted.topic.clone(), wanted.partition);
-                match at.get(&key).and_then(|at| self.partitions.get_mut(*at)) {
-                    Some(remembered) => remembered.wanted = wanted,
-                    None => {
-                        at.insert(key, self.partitions.len());
-                        self.partitions.push(Remembered { wanted, said: None });
-                    }
-                }
+            };
+            match self.partitions.get_mut(at) {
+                Some(remembered) => remembered.wanted = wanted,
+                None => self.partitions.push(Remembered { wanted, said: None }),
             }
         }
         if !request.forgotten_topics_data.is_empty() {
@@ -282,10 +278,7 @@ impl Session {
                 let key = topic_key(self.by_id, &topic.topic, topic.topic_id);
                 forgotten.extend(topic.partitions.iter().map(|partition| (key.clone(), *partition)));
             }
-            self.partitions.retain(|remembered| {
-                let wanted = &remembered.wanted;
-                !forgotten.contains(&(wanted.topic.clone(), wanted.partition))
-            });
+            self.partitions.retain(|remembered| !forgotten.contains(&remembered.wanted.key()));
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chronik_client::{Client, ClientError, Options, Target};
+use chronik_net::host_and_port;
 use chronik_wire::messages::metadata_request::MetadataRequestTopic;
 use chronik_wire::messages::{InitProducerIdRequest, MetadataRequest};
 use chronik_wire::{ErrorCode, Request};
@@ -48,7 +49,7 @@ async fn ask<R: Request>(broker: &Broker, request: R) -> Result<R::Response, Err
         // It is not heard of.
         return Err(ErrorCode::CoordinatorLoadInProgress);
     }
-    let address = crate::replication::host_and_port(&host, port);
+    let address = host_and_port(&host, port);
     let options = Options {
         client_id: FORWARDED.to_owned(),
         dial_max: DIAL_MAX,

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use chronik_net::{Stream, dial};
+use chronik_net::{Stream, dial, split_host_and_port};
 use chronik_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use chronik_wire::{ApiKey, ErrorCode, Message as _, Reader, Request, frame};
 use tokio::io::AsyncWrite as _;
@@ -43,7 +43,8 @@ impl Connection {
         let dialled = async {
             let stream = dial(address).await.map_err(unreachable)?;
             let Some(tls) = &options.tls else { return Ok(Stream::Plain(stream)) };
-            match Box::pin(tls.connect_to_broker(host(address), stream)).await {
+            let (host, _) = split_host_and_port(address).unwrap_or((address, 0));
+            match Box::pin(tls.connect_to_broker(host, stream)).await {
                 Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
                 Err(source) => Err(ClientError::NotEncrypted { address: address.to_owned(), source }),
             }
@@ -223,12 +224,6 @@ pub(crate) fn correlated(answer: Bytes, expected: i32) -> Result<Bytes, Broken> 
         return Err(Broken::Garbled(format!("correlation id {got} instead of {expected}")));
     }
     Ok(answer)
-}
-
-/// The host of `HOST:PORT`, an IPv6 address without its brackets.
-fn host(address: &str) -> &str {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// Why an exchange did not come to its end.

@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod address;
 mod alarm;
 mod budget;
 mod dial;
@@ -18,6 +19,7 @@ mod stream;
 mod tls;
 mod tls_socket;
 
+pub use address::{host_and_port, split_host_and_port};
 pub use alarm::Alarm;
 pub use budget::{MemoryBudget, MemoryPermit};
 pub use dial::dial;

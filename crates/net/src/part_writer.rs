@@ -235,10 +235,9 @@ fn copy_resident(parts: &[Part], len: usize) -> Option<Vec<u8>> {
     let mut room = copy.as_mut_slice();
     for part in parts {
         if let Part::File(slice) = part {
-            let mut own = [io::IoSliceMut::new(room.split_off_mut(..slice.len)?)];
-            let file = slice.descriptor().ok()?;
-            let read = rustix::io::preadv2(file, &mut own, slice.position, ReadWriteFlags::NOWAIT);
-            read.ok().filter(|count| *count == slice.len)?;
+            // What is wrong with a file is told by whoever sends it.
+            let read = slice.read_resident(0, room.split_off_mut(..slice.len)?, 0).ok().flatten();
+            read.filter(|count| *count == slice.len)?;
         }
     }
     Some(copy)

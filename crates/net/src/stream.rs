@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
@@ -47,13 +47,8 @@ pub enum StreamWriter {
 impl Stream {
     /// Writes all of `bytes`; what is encrypted has left when this returns.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Plain(stream) => stream.write_all(bytes).await,
-            Self::Tls(stream) => {
-                stream.write_all(bytes).await?;
-                stream.flush().await
-            }
-        }
+        AsyncWriteExt::write_all(self, bytes).await?;
+        self.flush().await
     }
 
     /// Reads what there is into the room behind `buffer`; 0 at the end. May be cancelled.

@@ -105,13 +105,10 @@ impl TlsSocket {
             if !buffer.has_remaining_mut() {
                 return Ok(done);
             }
-            if session.incoming_from < session.incoming_to {
-                session.decrypt(self)?;
-            } else if done > 0 || session.ended {
+            if !session.has_encrypted() && (done > 0 || session.ended) {
                 return Ok(done);
-            } else {
-                session.fill(self)?;
             }
+            session.go_on(self)?;
         }
     }
 
@@ -127,12 +124,7 @@ impl TlsSocket {
                     if session.ended {
                         return true;
                     }
-                    let more = if session.incoming_from < session.incoming_to {
-                        session.decrypt(self)
-                    } else {
-                        session.fill(self)
-                    };
-                    match more {
+                    match session.go_on(self) {
                         Ok(()) => {}
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                         Err(_) => return true,
@@ -246,7 +238,17 @@ impl Drop for TlsSocket {
 impl Session {
     /// Whether reading gives something without the socket.
     fn has_more(&self) -> bool {
-        self.decrypted > 0 || self.incoming_from < self.incoming_to || self.ended
+        self.decrypted > 0 || self.has_encrypted() || self.ended
+    }
+
+    /// Whether something is read and not decrypted.
+    fn has_encrypted(&self) -> bool {
+        self.incoming_from < self.incoming_to
+    }
+
+    /// Decrypts what is there, else reads the socket.
+    fn go_on(&mut self, socket: &TlsSocket) -> io::Result<()> {
+        if self.has_encrypted() { self.decrypt(socket) } else { self.fill(socket) }
     }
 
     /// Moves decrypted bytes to the room of `buffer`.

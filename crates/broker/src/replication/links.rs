@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chronik_metadata::{KnownLeader, ReplicatedController, Role};
 use chronik_model::{Generation, Instant, NodeId, Uuid};
-use chronik_net::{Stream, TcpStream, TlsError, TlsFiles, dial};
+use chronik_net::{Stream, TcpStream, TlsError, TlsFiles, dial, host_and_port, split_host_and_port};
 use chronik_replication::link::{Secret, Time, Timing};
 use chronik_replication::message::{Fenced, NONCE_BYTES};
 use parking_lot::Mutex;
@@ -252,22 +252,6 @@ impl Links {
     }
 }
 
-/// `host:port`, with brackets around an IPv6 address; empty where the host is not known.
-pub(crate) fn host_and_port(host: &str, port: u16) -> String {
-    match host {
-        "" => String::new(),
-        host if host.contains(':') => format!("[{host}]:{port}"),
-        host => format!("{host}:{port}"),
-    }
-}
-
-/// The two halves of `host:port`; `None` where it is not that.
-pub(super) fn split_host_and_port(text: &str) -> Option<(&str, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    Some((host, port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
-}
-
 /// A leader as the metadata keeps it.
 pub(super) fn as_known(fenced: &Fenced) -> KnownLeader {
     let (host, port) = split_host_and_port(&fenced.advertised).unwrap_or(("", 0));
@@ -279,21 +263,4 @@ pub(super) fn nonce() -> Result<[u8; NONCE_BYTES], getrandom::Error> {
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce)?;
     Ok(nonce)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_put_together_and_taken_apart() {
-        for (host, port, text) in [("a", 1, "a:1"), ("::1", 9092, "[::1]:9092"), ("10.0.0.1", 0, "10.0.0.1:0")] {
-            assert_eq!(host_and_port(host, port), text);
-            assert_eq!(split_host_and_port(text), Some((host, port)));
-        }
-        assert_eq!(host_and_port("", 5), "");
-        for text in ["", "a", ":1", "a:b", "a:70000"] {
-            assert_eq!(split_host_and_port(text), None, "{text}");
-        }
-    }
 }

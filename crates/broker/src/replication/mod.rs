@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub use links::LinkSettings;
-pub(crate) use links::{Links, host_and_port};
+pub(crate) use links::Links;
 pub use meeting::{Adopted, meet_first_leader};
 pub(crate) use metrics::Metrics;
 pub use operator::Promotion;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use chronik_log::ReadBound;
 use chronik_metadata::{ReplicationMode, Role};
 use chronik_model::{NodeId, Offset, PartitionIndex, Uuid};
+use chronik_net::host_and_port;
 use chronik_replication::message::TopicIdPartition;
 
-use super::links::{Links, host_and_port};
+use super::links::Links;
 use super::metrics::{PartitionLabel, PeerLabel};
 use super::peer::{Lag, Peer};
 use super::status::{LeaderStatus, LinkStatus, PartitionStatus, PromotedPartition, PromotionAnswer, ReplicationStatus};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chronik_metadata::{Command, JournalReadError, Outcome, ReplicationMode};
 use chronik_model::{LeaderEpoch, NodeId, Offset};
-use chronik_net::{Stream, TlsError};
+use chronik_net::{Stream, TlsError, split_host_and_port};
 use chronik_replication::Position;
 use chronik_replication::frame::{self, Limits};
 use chronik_replication::link::sender::{self, Config, Effect, Input, Sender};
@@ -19,7 +19,7 @@ use chronik_replication::message::{Frame, JournalPosition, MetadataDelta, Metada
 use tokio::time::timeout;
 
 use super::back_off::BackOff;
-use super::links::{Links, Term, as_known, nonce, split_host_and_port};
+use super::links::{Links, Term, as_known, nonce};
 use super::metrics::cause_name;
 use super::peer::{Peer, State};
 use super::wire::{Turn, Wire};
