@@ -4,7 +4,7 @@
 //! file by file, several at once, so that they share the file system's commits; many by one `syncfs`, whose cost does not
 //! grow with their number.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -102,13 +102,17 @@ pub(crate) fn start(queue: Arc<FlushQueue>, dir: Arc<DataDir>, metrics: Arc<Metr
 impl Round {
     /// Makes everything appended to `partitions` before the call durable, and tells them.
     pub(super) fn flush(&mut self, partitions: &VecDeque<Arc<Partition>>, dir: &DataDir) {
+        // One that a checkpoint flushed while it was listed may be listed again: its file must not be synced by two.
+        let mut taken = HashSet::new();
         let jobs: Vec<(Arc<Partition>, FlushJob)> = partitions
             .iter()
+            .filter(|partition| taken.insert(Arc::as_ptr(partition)))
             .filter_map(|partition| Some((Arc::clone(partition), partition.take_flush_job()?)))
             .collect();
         let syncs: usize = jobs.iter().map(|(_, job)| job.syncs()).sum();
         if syncs >= SYNC_ALL_MIN {
             let outcome = dir.sync_all();
+            forget_written_after(&outcome, dir);
             for (partition, job) in jobs {
                 partition.flushed(job, told(&outcome));
             }

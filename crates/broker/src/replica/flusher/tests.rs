@@ -73,6 +73,24 @@ pub(in crate::replica) fn batch() -> (ProducedBatch, Timestamp) {
 }
 
 #[test]
+fn partition_that_is_listed_twice_is_synced_by_one_thread() {
+    let watch = Arc::new(Watch::default());
+    let fs = hooked(&watch);
+    let dir = data_dir(&fs);
+    let queue = Arc::new(FlushQueue::default());
+    let others = queue.syncers().start(&dir).unwrap();
+    let partition = partition(&fs, &dir, &queue, 0);
+    let (batch, now) = batch();
+    for _ in 0..200 {
+        partition.append(&batch, now, false).unwrap();
+        queue.round().flush(&VecDeque::from([Arc::clone(&partition), Arc::clone(&partition)]), &dir);
+    }
+    queue.syncers().stop();
+    others.into_iter().for_each(|other| other.join().unwrap());
+    assert!(!watch.together.load(Ordering::SeqCst), "the thread that did not get the error would acknowledge");
+}
+
+#[test]
 fn two_threads_never_sync_at_the_same_time() {
     let watch = Arc::new(Watch::default());
     let fs = hooked(&watch);
