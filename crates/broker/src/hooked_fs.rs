@@ -73,6 +73,9 @@ impl<H: Hooks + 'static> Fs for HookedFs<H> {
     fn device(&self, path: &Path) -> io::Result<u64> {
         self.inner.device(path)
     }
+    fn page_cache(&self, path: &Path) -> io::Result<Option<String>> {
+        self.inner.page_cache(path)
+    }
 }
 
 impl<H: Hooks + 'static> File for HookedFile<H> {

@@ -26,5 +26,5 @@ mod tasks;
 pub use api::{SERVED, ServedApi};
 pub use clock::Clock;
 pub use metrics::Metrics;
-pub use replica::{Checkpoints, CloseError, OpenError, Opened, ReplicaHost};
+pub use replica::{CloseError, OpenError, Opened, ReplicaHost};
 pub use server::{Operator, Parts, RunningBroker, ThisNode, start};

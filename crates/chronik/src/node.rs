@@ -283,7 +283,7 @@ fn open_partitions(
     role: &Role,
     clean: bool,
 ) -> Result<chronik_broker::Opened, Problem> {
-    let checkpoints = dir.read_checkpoint().map_err(|error| data_dir::explain(&error))?;
+    let checkpoints = dir.read_checkpoints().map_err(|error| data_dir::explain(&error))?;
     let opened = replicas.open_all(image, role, &checkpoints, clean);
     opened.map_err(|error| unusable("the partitions", &error, dir.root()))
 }

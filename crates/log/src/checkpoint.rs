@@ -1,8 +1,9 @@
-//! The data directory's two small files: `checkpoint`, which tells recovery where each partition's verified and durable
-//! part ends, and `clean-stop`, present only between a clean stop and the next start.
+//! The data directory's small files: `checkpoint`, which tells recovery where each partition's verified and durable
+//! part ends; `checkpoint-page-cache`, which tells where the written part ended, for as long as the page cache that holds
+//! it lives; and `clean-stop`, present only between a clean stop and the next start.
 //!
-//! Both are text with a checksum line, replaced as one step. A checkpoint that cannot be read costs time, never data:
-//! without it everything is scanned.
+//! Checkpoints are text with a checksum line, replaced as one step. One that cannot be read costs time, never data:
+//! without any everything is scanned.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,12 +17,55 @@ use crate::fs::{Durability, Fs, read_small_file, replace_file};
 
 /// The checkpoint's name in the data directory.
 pub const CHECKPOINT_FILE: &str = "checkpoint";
+/// The name of the checkpoint that a reboot makes void.
+pub const PAGE_CACHE_FILE: &str = "checkpoint-page-cache";
 /// The clean-stop marker's name in the data directory.
 pub const CLEAN_STOP_FILE: &str = "clean-stop";
 const CHECKPOINT_HEAD: &str = "chronik-checkpoint 1";
+const PAGE_CACHE_HEAD: &str = "chronik-page-cache-checkpoint 1";
 const CLEAN_STOP_TEXT: &[u8] = b"clean\n";
 
-/// What recovery needs to know of one partition. Everything below `recovery_point` is durable and verified.
+/// Where the recovery of one log may begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryPoints {
+    /// Below it everything is durable.
+    pub durable: Option<Checkpoint>,
+    /// Below it everything was written, to the page cache that there still is.
+    pub written: Option<Checkpoint>,
+}
+
+/// Where the recovery of every log may begin, as the process before left it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// Below these everything is durable.
+    pub durable: BTreeMap<TopicPartition, Checkpoint>,
+    /// Below these everything was written, to the page cache that there still is.
+    pub written: BTreeMap<TopicPartition, Checkpoint>,
+}
+
+impl Checkpoints {
+    /// What is known of one partition's log; lines that `is_about` refuses are about another one.
+    pub fn of(&self, partition: &TopicPartition, is_about: impl Fn(&Checkpoint) -> bool) -> RecoveryPoints {
+        let find = |lines: &BTreeMap<TopicPartition, Checkpoint>| lines.get(partition).copied().filter(&is_about);
+        RecoveryPoints { durable: find(&self.durable), written: find(&self.written) }
+    }
+}
+
+impl RecoveryPoints {
+    /// Whether the process before had the log.
+    pub fn is_known(&self) -> bool {
+        self.durable.is_some() || self.written.is_some()
+    }
+}
+
+impl From<Option<Checkpoint>> for RecoveryPoints {
+    fn from(durable: Option<Checkpoint>) -> Self {
+        Self { durable, written: None }
+    }
+}
+
+/// What recovery needs to know of one partition. Everything below `recovery_point` is verified, and durable or, in a
+/// checkpoint of the page cache, written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The topic the line is about: a later topic of the same name has another id. `None` where the log is no topic's, and
@@ -45,7 +89,7 @@ pub struct Checkpoint {
 
 /// Reads all partitions' checkpoints; `None` where the file is missing or damaged.
 pub fn read(fs: &dyn Fs, data_dir: &Path) -> io::Result<Option<BTreeMap<TopicPartition, Checkpoint>>> {
-    Ok(read_small_file(fs, &data_dir.join(CHECKPOINT_FILE))?.and_then(|bytes| decode(&bytes)))
+    Ok(read_small_file(fs, &data_dir.join(CHECKPOINT_FILE))?.and_then(|bytes| decode(&bytes, CHECKPOINT_HEAD)))
 }
 
 /// Replaces all partitions' checkpoints; durable when it returns.
@@ -54,7 +98,40 @@ pub fn write<'a>(
     data_dir: &Path,
     partitions: impl IntoIterator<Item = (&'a TopicPartition, &'a Checkpoint)>,
 ) -> io::Result<()> {
-    replace_file(fs, &data_dir.join(CHECKPOINT_FILE), &encode(partitions), Durability::Durable)
+    replace_file(fs, &data_dir.join(CHECKPOINT_FILE), &encode(CHECKPOINT_HEAD, partitions), Durability::Durable)
+}
+
+/// Reads how far partitions were written into a page cache; `None` where that one is gone, or nobody wrote it down.
+pub fn read_written(
+    fs: &dyn Fs,
+    data_dir: &Path,
+    page_cache: &str,
+) -> io::Result<Option<BTreeMap<TopicPartition, Checkpoint>>> {
+    let bytes = read_small_file(fs, &data_dir.join(PAGE_CACHE_FILE))?;
+    Ok(bytes.and_then(|bytes| decode(&bytes, &page_cache_head(page_cache))))
+}
+
+/// Writes down how far partitions are written into a page cache. Not synced: it is void when that one is gone.
+pub fn write_written<'a>(
+    fs: &dyn Fs,
+    data_dir: &Path,
+    page_cache: &str,
+    partitions: impl IntoIterator<Item = (&'a TopicPartition, &'a Checkpoint)>,
+) -> io::Result<()> {
+    let bytes = encode(&page_cache_head(page_cache), partitions);
+    replace_file(fs, &data_dir.join(PAGE_CACHE_FILE), &bytes, Durability::Visible)
+}
+
+/// Lets the next recovery begin at the durable checkpoint.
+pub fn forget_written(fs: &dyn Fs, data_dir: &Path) -> io::Result<()> {
+    match fs.remove_file(&data_dir.join(PAGE_CACHE_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn page_cache_head(page_cache: &str) -> String {
+    format!("{PAGE_CACHE_HEAD} {page_cache}")
 }
 
 /// Says that the stop was clean; durable when it returns. The checkpoint must have been written before.
@@ -75,8 +152,8 @@ fn clean_stop(data_dir: &Path) -> PathBuf {
     data_dir.join(CLEAN_STOP_FILE)
 }
 
-fn encode<'a>(partitions: impl IntoIterator<Item = (&'a TopicPartition, &'a Checkpoint)>) -> Vec<u8> {
-    let mut text = format!("{CHECKPOINT_HEAD}\n");
+fn encode<'a>(head: &str, partitions: impl IntoIterator<Item = (&'a TopicPartition, &'a Checkpoint)>) -> Vec<u8> {
+    let mut text = format!("{head}\n");
     for (tp, at) in partitions {
         let snapshot = at.producer_snapshot.map_or(-1, Offset::get);
         let _ = write!(
@@ -100,9 +177,9 @@ fn encode<'a>(partitions: impl IntoIterator<Item = (&'a TopicPartition, &'a Chec
     with_checksum(text)
 }
 
-fn decode(bytes: &[u8]) -> Option<BTreeMap<TopicPartition, Checkpoint>> {
+fn decode(bytes: &[u8], head: &str) -> Option<BTreeMap<TopicPartition, Checkpoint>> {
     let mut lines = checked_text(bytes)?.lines();
-    if lines.next()? != CHECKPOINT_HEAD {
+    if lines.next()? != head {
         return None;
     }
     let mut partitions = BTreeMap::new();
@@ -176,19 +253,37 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_counts_for_as_long_as_its_page_cache_lives() {
+        let fs = MemFs::new();
+        let dir = Path::new("/data");
+        fs.create_dir_all(dir).unwrap();
+        let page_cache = |fs: &MemFs| fs.page_cache(dir).unwrap().unwrap();
+        write_written(&fs, dir, &page_cache(&fs), &sample()).unwrap();
+        assert_eq!(read_written(&fs, dir, &page_cache(&fs)).unwrap(), Some(sample()));
+        assert_eq!(read(&fs, dir).unwrap(), None);
+        fs.sync_all(dir).unwrap();
+        fs.crash(1);
+        assert_eq!(read_written(&fs, dir, &page_cache(&fs)).unwrap(), None);
+        write_written(&fs, dir, &page_cache(&fs), &sample()).unwrap();
+        forget_written(&fs, dir).unwrap();
+        forget_written(&fs, dir).unwrap();
+        assert_eq!(read_written(&fs, dir, &page_cache(&fs)).unwrap(), None);
+    }
+
+    #[test]
     fn any_flipped_bit_makes_the_checkpoint_unreadable() {
-        let bytes = encode(&sample());
+        let bytes = encode(CHECKPOINT_HEAD, &sample());
         for at in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[at / 8] ^= 1 << (at % 8);
-            assert_eq!(decode(&flipped), None, "bit {at}");
+            assert_eq!(decode(&flipped, CHECKPOINT_HEAD), None, "bit {at}");
         }
     }
 
     #[test]
     fn a_line_without_a_topic_id_is_read() {
         let text = "chronik-checkpoint 1\nt 0 1 9 8 1 77 0000abcd -1\n";
-        let read = decode(&with_checksum(text.to_owned())).unwrap();
+        let read = decode(&with_checksum(text.to_owned()), CHECKPOINT_HEAD).unwrap();
         let at = read.get(&TopicPartition::new("t", 0)).unwrap();
         assert_eq!((at.topic_id, at.recovery_point, at.producer_snapshot), (None, Offset::new(9), None));
     }

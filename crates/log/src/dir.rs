@@ -3,7 +3,8 @@
 //! ```text
 //! DATA/.lock                         held while a process uses the directory
 //! DATA/meta.properties               format version, cluster id, node id
-//! DATA/checkpoint, DATA/clean-stop   see `checkpoint`
+//! DATA/checkpoint, DATA/checkpoint-page-cache, DATA/clean-stop
+//!                                    see `checkpoint`
 //! DATA/metadata/                     the controller's log
 //! DATA/wal/.sync                     where `wal` is a file system of its own: what its syncs go through
 //! DATA/wal/<topic>/topic-id          whose directory it is, see `topic_id`
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use chronik_model::{NodeId, TopicId, TopicPartition, Uuid};
 use parking_lot::Mutex;
 
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, Checkpoints};
 use crate::fs::{Durability, File, Fs, OpenMode, read_small_file, replace_file};
 use crate::topic_id;
 
@@ -102,6 +103,8 @@ pub struct DataDir {
     cluster_id: Uuid,
     node_id: NodeId,
     created: bool,
+    /// What holds the files of the directory in memory, where the system tells.
+    page_cache: Option<String>,
     /// One file on each file system that the directory spans: the lock, held by this, and one where the logs lie. Syncs
     /// go through them, so they are opened before anything is written.
     file_systems: Vec<Arc<dyn File>>,
@@ -158,7 +161,10 @@ impl DataDir {
             let path = wal.join(SYNC_FILE);
             file_systems.push(fs.open(&path, OpenMode::Create).map_err(io_error(&path, "created"))?);
         }
-        Ok(Self { fs, root, cluster_id, node_id, created, file_systems, sync_failed: Mutex::new(None) })
+        // Who cannot tell does without: every checkpoint is a durable one then.
+        let page_cache = |dir: &Path| fs.page_cache(dir).ok().flatten();
+        let page_cache = page_cache(&root).zip(page_cache(&wal)).map(|(root, wal)| format!("{root} {wal}"));
+        Ok(Self { fs, root, cluster_id, node_id, created, page_cache, file_systems, sync_failed: Mutex::new(None) })
     }
 
     /// Whose a directory is, without taking it: nothing is locked, created or changed. `None` where it has no identity yet,
@@ -357,21 +363,48 @@ impl DataDir {
             .map_err(|source| self.error(&self.root.join(checkpoint::CLEAN_STOP_FILE), "written", source))
     }
 
-    /// Every partition's checkpoint; empty where the file is missing or damaged, so that everything is scanned.
-    pub fn read_checkpoint(&self) -> Result<BTreeMap<TopicPartition, Checkpoint>, DirError> {
-        let read = checkpoint::read(&*self.fs, &self.root);
-        Ok(read
-            .map_err(|source| self.error(&self.root.join(checkpoint::CHECKPOINT_FILE), "read", source))?
-            .unwrap_or_default())
+    /// Every partition's checkpoints; none where a file is missing or damaged, so that everything is scanned.
+    pub fn read_checkpoints(&self) -> Result<Checkpoints, DirError> {
+        let durable = checkpoint::read(&*self.fs, &self.root)
+            .map_err(|source| self.error(&self.root.join(checkpoint::CHECKPOINT_FILE), "read", source))?;
+        // Whoever removes the one has everything verified, whatever else there is.
+        let Some(durable) = durable else { return Ok(Checkpoints::default()) };
+        let Some(page_cache) = &self.page_cache else { return Ok(Checkpoints { durable, written: BTreeMap::new() }) };
+        let written = checkpoint::read_written(&*self.fs, &self.root, page_cache)
+            .map_err(|source| self.error(&self.root.join(checkpoint::PAGE_CACHE_FILE), "read", source))?;
+        Ok(Checkpoints { durable, written: written.unwrap_or_default() })
     }
 
-    /// Replaces every partition's checkpoint; durable when this returns.
+    /// Replaces every partition's checkpoint; durable when this returns. What the page cache was said to have is forgotten,
+    /// so that a log may be cut from then on to where its line says.
     pub fn write_checkpoint<'a>(
         &self,
         partitions: impl IntoIterator<Item = (&'a TopicPartition, &'a Checkpoint)>,
     ) -> Result<(), DirError> {
         checkpoint::write(&*self.fs, &self.root, partitions)
-            .map_err(|source| self.error(&self.root.join(checkpoint::CHECKPOINT_FILE), "written", source))
+            .map_err(|source| self.error(&self.root.join(checkpoint::CHECKPOINT_FILE), "written", source))?;
+        self.forget_written()
+    }
+
+    /// Whether a reboot can be told from the end of a process, so that [`DataDir::write_written`] is of use.
+    pub fn knows_page_cache(&self) -> bool {
+        self.page_cache.is_some()
+    }
+
+    /// Replaces what is known to be written, for the recovery after the end of a process.
+    pub fn write_written<'a>(
+        &self,
+        partitions: impl IntoIterator<Item = (&'a TopicPartition, &'a Checkpoint)>,
+    ) -> Result<(), DirError> {
+        let Some(page_cache) = &self.page_cache else { return Ok(()) };
+        checkpoint::write_written(&*self.fs, &self.root, page_cache, partitions)
+            .map_err(|source| self.error(&self.root.join(checkpoint::PAGE_CACHE_FILE), "written", source))
+    }
+
+    /// Lets the next recovery begin at the durable checkpoint: after a sync that failed nobody knows what the page cache has.
+    pub fn forget_written(&self) -> Result<(), DirError> {
+        checkpoint::forget_written(&*self.fs, &self.root)
+            .map_err(|source| self.error(&self.root.join(checkpoint::PAGE_CACHE_FILE), "removed", source))
     }
 
     /// Makes everything in the directory durable, with all else on its file systems. A failed write-back since the

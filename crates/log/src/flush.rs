@@ -4,6 +4,7 @@
 //! failed job goes to [`crate::Log::fail`]; it is never run again, since a sync that succeeds after one that failed
 //! proves nothing.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -88,11 +89,12 @@ impl Pending {
 
     /// Fills a job's lists, each path and directory once.
     pub(crate) fn collect(&self, job: &mut FlushJob) {
+        let mut seen = HashSet::new();
         for (_, item) in &self.items {
             match item {
                 Unsynced::File(file) => job.files.push(Arc::clone(file)),
-                Unsynced::Path(path) if !job.paths.contains(path) => job.paths.push(path.clone()),
-                Unsynced::Dir(dir) if !job.dirs.contains(dir) => job.dirs.push(dir.clone()),
+                Unsynced::Path(path) if seen.insert(path) => job.paths.push(path.clone()),
+                Unsynced::Dir(dir) if seen.insert(dir) => job.dirs.push(dir.clone()),
                 Unsynced::Path(_) | Unsynced::Dir(_) => {}
             }
         }

@@ -28,7 +28,7 @@ mod segment;
 mod topic_id;
 mod truncation;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Checkpoints, RecoveryPoints};
 pub use config::LogConfig;
 pub use damage::Damage;
 pub use flush::FlushJob;

@@ -30,8 +30,8 @@ use crate::segment::{
 /// How many batch ends above the high watermark are remembered with their positions. Beyond them a reader finds the
 /// position in the index.
 const RECENT_ENDS_MAX: usize = 32;
-/// How many producer snapshots are kept.
-const SNAPSHOTS_KEPT: usize = 2;
+/// How many producer snapshots are kept: what the last checkpoint names is not the one that the next is about to name.
+const SNAPSHOTS_KEPT: usize = 3;
 
 /// An append was refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -669,7 +669,12 @@ impl Log {
             let path = place.path(log_end, suffix);
             remove_if_there(&*place.fs, &path).map_err(|source| self.io_failed(path, source))?;
         }
-        self.pending.add(Unsynced::File(file));
+        self.pending.add(if self.config.sync_on_roll {
+            Unsynced::File(file)
+        } else {
+            // The next sync may be gigabytes away, and segments may be small.
+            Unsynced::Path(self.active.path(LOG_SUFFIX))
+        });
         self.pending.add(Unsynced::Dir(place.dir.clone()));
         self.active = Arc::new(segment);
         self.active_file = Some(next_file);
@@ -843,6 +848,35 @@ impl Log {
         })
     }
 
+    /// What the next recovery may rely on for as long as the page cache lives: everything up to the log end. `None` for a
+    /// log whose writes are synced as they come, where [`Log::checkpoint`] says nearly as much. Derived files are brought up
+    /// to date on the way.
+    pub fn written_checkpoint(&mut self) -> Result<Option<Checkpoint>, LogError> {
+        self.online().map_err(LogError::Offline)?;
+        if self.config.sync_on_roll || self.cut_prepared {
+            return Ok(None);
+        }
+        self.active.spill(false).map_err(|source| self.change_failed(self.active.path(INDEX_SUFFIX), source))?;
+        let log_end = self.log_end();
+        if self.producers_changed {
+            let bytes = self.producers.encode(log_end);
+            self.write_snapshot(log_end, &bytes).map_err(|(file, source)| self.change_failed(file, source))?;
+            (self.producers_changed, self.snapshot_pending) = (false, None);
+        }
+        let snapshot = self.snapshots.last().copied();
+        let view = self.shared.view.read();
+        Ok(Some(Checkpoint {
+            topic_id: None,
+            log_start: view.log_start,
+            recovery_point: log_end,
+            high_watermark: view.high_watermark,
+            segment: self.active.base_offset,
+            position: self.active.size(),
+            heads_sum: self.heads_sum,
+            producer_snapshot: snapshot.or((!self.producers.is_empty()).then_some(view.log_start)),
+        }))
+    }
+
     /// Flushes everything and brings all derived files up to date: with the checkpoint it returns written, the next open
     /// reads nothing.
     pub fn close_cleanly(&mut self) -> Result<Checkpoint, LogError> {
@@ -859,7 +893,9 @@ impl Log {
         self.snapshots.push(offset);
         self.snapshots.sort();
         while self.snapshots.len() > SNAPSHOTS_KEPT {
-            let path = place.path(self.snapshots.remove(0), SNAPSHOT_SUFFIX);
+            // The newest that a power cut cannot take its batches from stays.
+            let durable = self.snapshots.partition_point(|offset| *offset <= self.durable.offset);
+            let path = place.path(self.snapshots.remove(usize::from(durable == 1)), SNAPSHOT_SUFFIX);
             remove_if_there(&*place.fs, &path).map_err(|error| (path, error))?;
         }
         Ok(())

@@ -1,4 +1,6 @@
-//! Opening a log: what a checkpoint vouches for is taken as it is, everything behind it is verified batch by batch.
+//! Opening a log: what a checkpoint vouches for is taken as it is, everything behind it is verified batch by batch. After
+//! the end of a process the page cache still has what that one wrote, so that its checkpoint of the page cache vouches for
+//! more than the durable one; what only that one vouches for has to be synced before it counts as durable.
 //!
 //! A batch counts if its header, checksum, offset and leader epoch fit. Where one does not, a valid batch behind it tells
 //! damage from a torn tail: damage is kept, reported and never served; a torn tail of the last segment is cut. Nothing
@@ -12,7 +14,7 @@ use chronik_model::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use chronik_record::BatchHeader;
 use parking_lot::{Mutex, RwLock};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, RecoveryPoints};
 use crate::config::LogConfig;
 use crate::damage::Damage;
 use crate::flush::{Pending, Unsynced};
@@ -91,27 +93,34 @@ struct Recovery {
     epochs_on_file: Option<History>,
     found: Recovered,
     pending: Pending,
+    /// Whether the page cache has what the process before wrote.
+    cache_counts: bool,
     /// From where on bytes may be missing without anybody having been told that they are durable.
     unsynced_from: Option<Offset>,
 }
 
 impl Log {
-    /// Opens a log. `from` is the partition's last checkpoint, `clean` whether the last stop was clean, `now` the time
+    /// Opens a log. `known` are the partition's last checkpoints, `clean` whether the last stop was clean, `now` the time
     /// that expires producers. No file is synced.
     pub fn open(
         fs: Arc<dyn Fs>,
         dir: PathBuf,
         tp: TopicPartition,
         config: LogConfig,
-        from: Option<Checkpoint>,
+        known: impl Into<RecoveryPoints>,
         clean: bool,
         now: Timestamp,
     ) -> Result<(Self, Recovered), RecoveryError> {
+        let RecoveryPoints { durable, written } = known.into();
+        let durable_to = durable.map(|durable| durable.recovery_point);
+        let written = written.filter(|written| durable_to.is_none_or(|durable| written.recovery_point > durable));
+        let from = written.or(durable);
         let place = Arc::new(Place::new(fs, dir, tp.partition.get()));
-        let unsynced_from = from.filter(|_| !config.sync_on_roll).map(|from| from.recovery_point);
+        let unsynced_from = durable_to.filter(|_| !config.sync_on_roll);
         let mut recovery = Recovery {
             place,
             config,
+            cache_counts: written.is_some(),
             unsynced_from,
             segments: Vec::new(),
             snapshots: Vec::new(),
@@ -122,7 +131,7 @@ impl Log {
             pending: Pending::default(),
         };
         recovery.list(from)?;
-        recovery.run(tp, from, clean, now)
+        recovery.run(tp, from, durable, clean, now)
     }
 }
 
@@ -206,10 +215,13 @@ impl Recovery {
         mut self,
         tp: TopicPartition,
         from: Option<Checkpoint>,
+        durable: Option<Checkpoint>,
         clean: bool,
         now: Timestamp,
     ) -> Result<(Log, Recovered), RecoveryError> {
         let start = self.start(from);
+        let durable = if self.cache_counts { self.start(durable) } else { start };
+        self.count_unsynced(durable, start);
         self.load_epochs(start, from)?;
         if from.is_none_or(|from| from.producer_snapshot.is_some() || start.offset < from.recovery_point) {
             self.producers = producers_at(
@@ -220,6 +232,10 @@ impl Recovery {
             )?;
         }
         let scans = self.scan_all(start)?;
+        if !clean && self.segments.iter().skip(start.number).any(|segment| segment.size() == 0) {
+            // What is written there next counts once it is synced, with the names of the files made by the process before.
+            self.count_unsynced_names();
+        }
         let (mut log_end, mut heads_sum) = self.resolve(start, scans, from)?;
 
         let first = self.segments.first().map_or(Offset::ZERO, |segment| segment.base_offset);
@@ -253,14 +269,16 @@ impl Recovery {
         let high_watermark = from.map(|from| from.high_watermark).max(kept).unwrap_or(log_start);
         let high_watermark = high_watermark.clamp(log_start, log_end);
         let end = Mark { offset: log_end, segment: active.base_offset, position: active.size() };
-        let begin = self.segments.get(start.number).map_or(end, |segment| Mark {
-            offset: start.offset,
+        let begin = self.segments.get(durable.number).map_or(end, |segment| Mark {
+            offset: durable.offset,
             segment: segment.base_offset,
-            position: start.position,
+            position: durable.position,
         });
-        let unverified = self.found.scanned_bytes > 0 || self.found.truncated_bytes > 0 || (!clean && from.is_none());
-        let durable = if unverified { begin } else { end };
-        let durable_heads_sum = if unverified { start.heads_sum } else { heads_sum };
+        let unsynced = self.cache_counts
+            || self.found.scanned_bytes > 0
+            || self.found.truncated_bytes > 0
+            || (!clean && from.is_none());
+        let (durable, durable_heads_sum) = if unsynced { (begin, durable.heads_sum) } else { (end, heads_sum) };
         self.found.needs_sync = durable.offset < log_end || !self.pending.is_empty();
         let last_stable = self.producers.first_unstable(high_watermark).unwrap_or(high_watermark);
         let view = View {
@@ -288,6 +306,24 @@ impl Recovery {
             epochs_on_file: true,
         });
         Ok((log, self.found))
+    }
+
+    /// Notes the files between what is durable and where verification begins, which nobody reads.
+    fn count_unsynced(&mut self, durable: Start, start: Start) {
+        if !self.cache_counts {
+            return;
+        }
+        for segment in self.segments.get(durable.number..=start.number).unwrap_or_default() {
+            self.pending.add(Unsynced::Path(segment.path(LOG_SUFFIX)));
+        }
+        self.count_unsynced_names();
+    }
+
+    /// The process that made the files may have died before it synced their names.
+    fn count_unsynced_names(&mut self) {
+        for dir in self.place.dir.ancestors().take(3).filter(|dir| !dir.as_os_str().is_empty()) {
+            self.pending.add(Unsynced::Dir(dir.to_owned()));
+        }
     }
 
     /// The place behind everything the checkpoint vouches for.
@@ -352,13 +388,13 @@ impl Recovery {
             }
             let path = segment.path(LOG_SUFFIX);
             let file = self.io(&path, segment.file())?;
-            // What counts is on the disk. The process before this one may have ended because a sync failed.
-            self.io(&path, file.drop_cached(at.position))?;
-            self.pending.add(Unsynced::Path(path.clone()));
-            // The process that made these files may have died before it synced their names.
-            for dir in self.place.dir.ancestors().take(3).filter(|dir| !dir.as_os_str().is_empty()) {
-                self.pending.add(Unsynced::Dir(dir.to_owned()));
+            // What counts is on the disk: the process before this one may have ended because a sync failed. It takes its
+            // checkpoint of the page cache back then.
+            if !self.cache_counts {
+                self.io(&path, file.drop_cached(at.position))?;
             }
+            self.pending.add(Unsynced::Path(path.clone()));
+            self.count_unsynced_names();
             if at.position == 0 {
                 segment.restart_tables();
                 segment.cut_damage(0);

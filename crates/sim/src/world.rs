@@ -308,9 +308,17 @@ impl World {
         if paused {
             return Ok(());
         }
+        // A log that does not wait for syncs is synced from time to time, as the broker does it.
+        let durable = self.plan.fsync || self.random.one_in(3);
+        let sync = !self.plan.fsync && self.random.one_in(2);
         self.with_node(id, |node, cx| {
             node.with_process(cx, |process, _, cx| {
-                if let Err(why) = process.write_checkpoint() {
+                let written = match durable {
+                    true if sync => process.sync().and_then(|()| process.write_checkpoint()),
+                    true => process.write_checkpoint(),
+                    false => process.write_written(),
+                };
+                if let Err(why) = written {
                     cx.outcomes.push_back((id, Outcome::Broken(why)));
                 }
                 process.forget(None, cx);

@@ -15,7 +15,7 @@ use chronik_log::dir::DataDir;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::partition::Partition;
-use super::syncers::{Syncers, told};
+use super::syncers::{Syncers, forget_written_after, told};
 use crate::metrics::Metrics;
 use crate::tasks;
 

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use chronik_log::dir::{DataDir, DirError};
 use chronik_log::fs::Fs;
-use chronik_log::{Checkpoint, Log, LogError, Recovered};
+use chronik_log::{Checkpoint, Checkpoints, Log, LogError, Recovered, RecoveryPoints};
 use chronik_metadata::config::{BrokerSettings, StaticConfig};
 use chronik_metadata::{Delta, Image, ImageListener, Role, Topic};
 use chronik_model::{NodeId, Offset, PartitionIndex, TopicId, TopicPartition, Uuid};
@@ -35,8 +35,8 @@ use crate::settings::PartitionSettings;
 /// Logs are opened by this many threads at once.
 const OPEN_THREADS: usize = 4;
 
-/// Where recovery of each partition has to look.
-pub type Checkpoints = BTreeMap<TopicPartition, Checkpoint>;
+/// Checkpoints of partitions.
+pub(super) type Lines = BTreeMap<TopicPartition, Checkpoint>;
 
 /// The partitions of this broker.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub struct ReplicaHost {
     role: watch::Sender<Role>,
     settings: ArcSwap<BrokerSettings>,
     /// The lines on file. Held while others are cut and written, so that an older one never replaces a newer one.
-    checkpoints: Mutex<Checkpoints>,
+    checkpoints: Mutex<Lines>,
     /// Removed topics whose files could not be set aside; they stay pending until the next start.
     unstaged: Mutex<HashSet<TopicId>>,
     /// Told when topics were removed and their files wait to be deleted.
@@ -157,12 +157,12 @@ impl ReplicaHost {
         *current = Arc::clone(image);
         self.role.send_replace(role.clone());
         self.settings.store(Arc::new(BrokerSettings::resolve(image, &self.static_config)));
-        self.checkpoints.lock().clone_from(checkpoints);
+        self.checkpoints.lock().clone_from(&checkpoints.durable);
         self.stage_interrupted_deletions(image);
         let topics: Vec<&Arc<Topic>> = image.topics().collect();
         let claimed = in_threads(&topics, |topic| {
             let mut indexes = (0..).zip(&topic.partitions).map(|(index, _)| index);
-            let is_known = |index| known_checkpoint(checkpoints, topic, index).is_some();
+            let is_known = |index| known(checkpoints, topic, index).is_known();
             self.claim(topic, !indexes.all(is_known))
         })?;
         let work: Vec<(&Topic, bool, i32)> = topics
@@ -182,7 +182,7 @@ impl ReplicaHost {
                 .iter_mut()
                 .zip(&work)
                 .filter_map(|(result, (topic, ..))| Some((&mut result.as_mut()?.0, topic.id)));
-            cut_where_lost(&self.dir, checkpoints, logs)?;
+            cut_where_lost(&self.dir, &checkpoints.durable, logs)?;
         }
         self.sync_recovered(image, &work, &mut results)?;
         let mut opened = Opened { topics: topics.len(), ..Opened::default() };
@@ -229,6 +229,7 @@ impl ReplicaHost {
         for log in unsynced {
             if let Err(error) = log.flush() {
                 tracing::error!(partition = %log.topic_partition(), %error, "recovered log cannot be synced");
+                self.dir.forget_written()?;
             }
         }
         Ok(())
@@ -289,21 +290,19 @@ impl ReplicaHost {
         let name = TopicPartition::new(Arc::clone(&topic.name), index);
         let path = self.dir.partition_dir(&name);
         let config = self.partition_settings(image, topic).log;
-        let known = known_checkpoint(checkpoints, topic, index);
+        let known = known(checkpoints, topic, index);
         let exists = self.fs.exists(&path).unwrap_or(true);
-        let opened = match (exists, known) {
-            (false, Some(_)) => {
+        let opened = match exists {
+            false if known.is_known() => {
                 tracing::error!(partition = %name, path = %path.display(), "files are missing, the partition is not served");
                 return None;
             }
             // The topic was committed and the process died before its files were made.
-            (false, None) => Log::create(Arc::clone(&self.fs), path, name.clone(), config, false)
+            false => Log::create(Arc::clone(&self.fs), path, name.clone(), config, false)
                 .map(|log| (log, Recovered { needs_sync: true, ..Recovered::default() }))
                 .map_err(|error| error.to_string()),
-            (true, known) => {
-                Log::open(Arc::clone(&self.fs), path, name.clone(), config, known.copied(), clean, self.clock.wall())
-                    .map_err(|error| error.to_string())
-            }
+            true => Log::open(Arc::clone(&self.fs), path, name.clone(), config, known, clean, self.clock.wall())
+                .map_err(|error| error.to_string()),
         };
         match opened {
             Ok((log, recovered)) => {
@@ -391,9 +390,18 @@ impl ReplicaHost {
         // The other one is done with its files, once a sync that is under way is over.
         known.give_up();
         drop(self.shared.flush_queue.round());
-        let checkpoints = self.checkpoints.lock().clone();
+        let mut checkpoints = Checkpoints::default();
+        {
+            // Recovery may cut what was said to be written.
+            let on_file = self.checkpoints.lock();
+            if let Err(error) = self.dir.forget_written() {
+                tracing::error!(partition = %known.name(), %error, "partition cannot be opened again");
+                return None;
+            }
+            checkpoints.durable.clone_from(&on_file);
+        }
         let (mut log, recovered) = self.open(&image, topic, index, &checkpoints, false)?;
-        if let Err(error) = cut_where_lost(&self.dir, &checkpoints, std::iter::once((&mut log, topic.id))) {
+        if let Err(error) = cut_where_lost(&self.dir, &checkpoints.durable, std::iter::once((&mut log, topic.id))) {
             tracing::error!(partition = %known.name(), %error, "checkpoint cannot be written");
             return None;
         }
@@ -489,6 +497,11 @@ impl ReplicaHost {
         self.dir.root()
     }
 
+    /// Whether what is written can be told from what a reboot took.
+    pub(super) fn knows_page_cache(&self) -> bool {
+        self.dir.knows_page_cache()
+    }
+
     /// Makes everything durable and writes down from where recovery has to look. Blocks.
     pub(crate) fn write_checkpoint(&self) -> Result<(), DirError> {
         let mut on_file = self.checkpoints.lock();
@@ -502,15 +515,46 @@ impl ReplicaHost {
         Ok(())
     }
 
+    /// Writes down how far each log is written, for a recovery in the life of this page cache. Syncs no log. Returns how many
+    /// bytes were appended since the last time. Blocks.
+    pub(super) fn write_written(&self) -> Result<u64, DirError> {
+        let mut on_file = self.checkpoints.lock();
+        let covered = self.metrics.uncheckpointed_bytes();
+        let mut written = Lines::new();
+        let mut durable_moved = false;
+        for topic in self.registry.load().by_name.values() {
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                let Some(partition) = partition else { continue };
+                let name = TopicPartition::new(Arc::clone(&topic.name), index);
+                let known = on_file.get(&name).filter(|line| is_about(line, topic.id));
+                let durable = known.map(|line| line.recovery_point);
+                durable_moved |= partition.with_log(|log| durable != Some(log.durable_end()));
+                match partition.with_log(|log| log.written_checkpoint()) {
+                    Ok(Some(line)) => {
+                        written.insert(name, Checkpoint { topic_id: Some(topic.id), ..line });
+                    }
+                    Ok(None) => {}
+                    Err(error) => tracing::debug!(partition = %partition.name(), %error, "checkpoint stays"),
+                }
+            }
+        }
+        if durable_moved {
+            self.replace_checkpoints(&mut on_file, |partition| partition.checkpoint().ok())?;
+        }
+        self.dir.write_written(&written)?;
+        self.metrics.checkpointed(covered);
+        Ok(covered)
+    }
+
     /// Writes a line for each partition: what `cut` gives, else what is on file. A partition that is offline, or could not be
     /// opened, must not become one that nothing is known of: its missing files would be begun anew and damage at its
     /// end be cut.
     fn replace_checkpoints(
         &self,
-        on_file: &mut Checkpoints,
+        on_file: &mut Lines,
         mut cut: impl FnMut(&Arc<Partition>) -> Option<Checkpoint>,
     ) -> Result<(), DirError> {
-        let mut lines = Checkpoints::new();
+        let mut lines = Lines::new();
         for topic in self.registry.load().by_name.values() {
             for (index, partition) in (0..).zip(&topic.partitions) {
                 let name = TopicPartition::new(Arc::clone(&topic.name), index);
@@ -548,6 +592,9 @@ impl ReplicaHost {
                 })
                 .ok()
         });
+        if failed.is_some() {
+            self.dir.forget_written()?;
+        }
         drop(round);
         self.shared.flush_queue.stop();
         written?;
@@ -610,7 +657,7 @@ impl ReplicaHost {
                 if self.fs.exists(&path).unwrap_or(true) {
                     if !self.role.borrow().leads() {
                         // This node led once and grew the topic alone: its leader says what of it stays.
-                        let (log, _) = self.open(image, topic, index, &Checkpoints::new(), false)?;
+                        let (log, _) = self.open(image, topic, index, &Checkpoints::default(), false)?;
                         return self.begin(image, topic, index, log);
                     }
                     tracing::error!(
@@ -638,11 +685,10 @@ impl ReplicaHost {
     }
 }
 
-/// What the checkpoint says of a partition of this topic, not of an earlier one that had its name. Lines of builds that did
+/// What the checkpoints say of a partition of this topic, not of an earlier one that had its name. Lines of builds that did
 /// not write ids are taken as the topic's.
-fn known_checkpoint<'a>(checkpoints: &'a Checkpoints, topic: &Topic, index: i32) -> Option<&'a Checkpoint> {
-    let known = checkpoints.get(&TopicPartition::new(Arc::clone(&topic.name), index))?;
-    is_about(known, topic.id).then_some(known)
+fn known(checkpoints: &Checkpoints, topic: &Topic, index: i32) -> RecoveryPoints {
+    checkpoints.of(&TopicPartition::new(Arc::clone(&topic.name), index), |line| is_about(line, topic.id))
 }
 
 fn is_about(line: &Checkpoint, topic: TopicId) -> bool {

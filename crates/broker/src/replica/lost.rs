@@ -7,14 +7,14 @@ use chronik_log::dir::{DataDir, DirError};
 use chronik_log::{Log, LogError};
 use chronik_model::{Offset, TopicId};
 
-use super::host::Checkpoints;
+use super::host::Lines;
 
 const REASON: &str = "it lies behind what a power cut took";
 
 /// Cuts every log that has a hole, keeping the rest aside. A checkpoint that vouches for nothing behind the cuts comes first.
 pub(super) fn cut_where_lost<'a>(
     dir: &DataDir,
-    known: &Checkpoints,
+    known: &Lines,
     logs: impl Iterator<Item = (&'a mut Log, TopicId)>,
 ) -> Result<(), DirError> {
     let mut with_holes: Vec<(&mut Log, TopicId, Offset)> =

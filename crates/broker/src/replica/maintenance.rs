@@ -13,10 +13,15 @@ use crate::tasks::Shutdown;
 
 /// How often it is looked whether something is due.
 const TICK: Duration = Duration::from_millis(500);
-/// A crash has at most about this much to verify.
+/// After the end of the process there is at most about this much to verify.
 const CHECKPOINT_BYTES: u64 = 256 * 1024 * 1024;
 /// With fewer bytes a checkpoint still comes this often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
+/// After a power cut there is at most about this much to verify in the logs that do not wait for syncs. A sync of all that
+/// is written holds up whoever writes more, so it comes seldom.
+const SYNC_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+/// With fewer bytes that sync still comes this often.
+const SYNC_INTERVAL: Duration = Duration::from_secs(300);
 /// Pause before the deletion of files that failed is tried again.
 const DELETION_RETRY: Duration = Duration::from_secs(10);
 
@@ -26,6 +31,9 @@ pub(crate) async fn keep(host: Arc<ReplicaHost>, clock: Clock, metrics: Arc<Metr
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut checkpointed = Instant::now();
     let mut retained = Instant::now();
+    let mut synced = Instant::now();
+    // What the process before left unsynced is not counted.
+    let mut unsynced = u64::from(host.knows_page_cache());
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -39,13 +47,22 @@ pub(crate) async fn keep(host: Arc<ReplicaHost>, clock: Clock, metrics: Arc<Metr
             changed = blocking("retention", move || retain(&host, clock, &metrics)).await.unwrap_or(false);
         }
         let due = written >= CHECKPOINT_BYTES || (written > 0 && checkpointed.elapsed() >= CHECKPOINT_INTERVAL);
-        if due || changed {
-            checkpointed = Instant::now();
-            let host = Arc::clone(&host);
-            let written = blocking("checkpoint", move || host.write_checkpoint()).await;
-            if let Some(Err(error)) = written {
-                tracing::error!(%error, "checkpoint cannot be written, a crash would take longer to recover from");
-            }
+        let sync_due = unsynced >= SYNC_BYTES || (unsynced > 0 && synced.elapsed() >= SYNC_INTERVAL);
+        if !(due || sync_due || changed) {
+            continue;
+        }
+        checkpointed = Instant::now();
+        let durable = sync_due || changed || !host.knows_page_cache();
+        let host = Arc::clone(&host);
+        let outcome = if durable {
+            (synced, unsynced) = (Instant::now(), 0);
+            blocking("checkpoint", move || host.write_checkpoint()).await
+        } else {
+            let covered = blocking("checkpoint", move || host.write_written()).await;
+            covered.map(|covered| covered.map(|covered| unsynced += covered))
+        };
+        if let Some(Err(error)) = outcome {
+            tracing::error!(%error, "checkpoint cannot be written, a crash would take longer to recover from");
         }
     }
 }

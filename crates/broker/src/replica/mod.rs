@@ -13,7 +13,7 @@ mod syncers;
 mod waiters;
 
 pub(crate) use feed::Subscription;
-pub use host::{Checkpoints, CloseError, OpenError, Opened, ReplicaHost};
+pub use host::{CloseError, OpenError, Opened, ReplicaHost};
 pub(crate) use isr::{keep_time, propose};
 pub(crate) use maintenance::{delete_removed, keep};
 pub(crate) use partition::{Committed, Partition};

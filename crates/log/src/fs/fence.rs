@@ -86,4 +86,8 @@ impl Fs for Fence {
     fn device(&self, path: &Path) -> io::Result<u64> {
         self.through()?.device(path)
     }
+
+    fn page_cache(&self, path: &Path) -> io::Result<Option<String>> {
+        self.through()?.page_cache(path)
+    }
 }

@@ -39,6 +39,7 @@ struct State {
     names_durable: BTreeMap<PathBuf, Node>,
     pending: Vec<NameChange>,
     locks: BTreeSet<PathBuf>,
+    crashes: u64,
     mounts: Vec<PathBuf>,
     calls: u64,
     fault: Option<(u64, Fault)>,
@@ -126,6 +127,7 @@ impl MemFs {
         state.syncs_left = None;
         state.powered_off = false;
         state.locks.clear();
+        state.crashes += 1;
         state.crash_names(&mut random);
         for file in &mut state.files {
             file.crash(&mut random);
@@ -552,6 +554,10 @@ impl Fs for MemFs {
 
     fn device(&self, path: &Path) -> io::Result<u64> {
         Ok(self.state.lock().device(path))
+    }
+
+    fn page_cache(&self, _path: &Path) -> io::Result<Option<String>> {
+        Ok(Some(format!("memory-{}", self.state.lock().crashes)))
     }
 }
 

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 mod fence;
 mod mem;
+mod page_cache;
 mod real;
 
 pub(crate) use fence::Fence;
@@ -70,6 +71,10 @@ pub trait Fs: Send + Sync + Debug {
     fn file_len(&self, path: &Path) -> io::Result<u64>;
     /// The file system that a file or directory lies on: another number is another one, with syncs of its own.
     fn device(&self, path: &Path) -> io::Result<u64>;
+    /// Names what keeps the written bytes of a file system in memory: the same for as long as what was written can be read
+    /// without having been synced, another after a reboot and after the file system was mounted anew. `None` where the
+    /// system does not tell.
+    fn page_cache(&self, path: &Path) -> io::Result<Option<String>>;
 }
 
 /// An open file, used by position only: there is no cursor that two users could disagree about.

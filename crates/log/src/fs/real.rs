@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Advice, FlockOperation};
 
-use super::{DirEntry, File, Fs, OpenMode};
+use super::{DirEntry, File, Fs, OpenMode, page_cache};
 
 /// How many slices one `pwritev` takes at most here; the log writes two.
 const SLICES_MAX: usize = 16;
@@ -95,6 +95,10 @@ impl Fs for RealFs {
 
     fn device(&self, path: &Path) -> io::Result<u64> {
         Ok(fs::metadata(path)?.dev())
+    }
+
+    fn page_cache(&self, path: &Path) -> io::Result<Option<String>> {
+        page_cache::of(self.device(path)?)
     }
 }
 

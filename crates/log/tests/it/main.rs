@@ -15,3 +15,4 @@ mod opening;
 mod power_cut;
 mod retention;
 mod support;
+mod written;

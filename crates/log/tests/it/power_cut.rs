@@ -1,5 +1,9 @@
 //! What a power cut may bring back and what it may not: names of files that nobody synced, and epochs without a record.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chronik_log::Log;
 use chronik_model::LeaderEpoch;
 
 use crate::support::*;
@@ -38,6 +42,22 @@ fn what_is_flushed_after_a_kill_has_durable_names() {
         fs.crash(seed);
         let (log, recovered) = open(&fs, small(), Some(checkpoint), false);
         assert_eq!((recovered.damage.as_slice(), log.log_end()), (&[][..], end), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_is_flushed_into_a_log_that_a_kill_left_empty_has_durable_names() {
+    for seed in 0..50 {
+        let fs = disk();
+        drop(Log::create(Arc::new(fs.clone()), PathBuf::from(DIR), tp(), small(), false).unwrap());
+        let (mut log, recovered) = open(&fs, small(), None, false);
+        assert!(recovered.needs_sync);
+        append(&mut log, 1, 3);
+        log.flush().unwrap();
+        drop(log);
+        fs.crash(seed);
+        let (log, recovered) = open(&fs, small(), None, false);
+        assert_eq!((recovered.damage.as_slice(), log.log_end()), (&[][..], o(3)), "seed {seed}");
     }
 }
 

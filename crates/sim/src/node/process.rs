@@ -74,18 +74,18 @@ impl Process {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let dir = DataDir::open(Arc::clone(&fs), "/data".into(), node.id, CLUSTER_ID).map_err(|e| text(&e))?;
         let clean = dir.take_clean_stop().map_err(|e| text(&e))?;
-        let checkpoints = dir.read_checkpoint().map_err(|e| text(&e))?;
+        let checkpoints = dir.read_checkpoints().map_err(|e| text(&e))?;
         let mut logs = Vec::new();
         let mut needs_sync = false;
         for index in 0..cx.plan.partitions {
             let tp = TopicPartition::new(TOPIC, index);
             let (path, config) = (dir.partition_dir(&tp), log_config(cx.plan));
-            let known = checkpoints.get(&tp).copied();
+            let known = checkpoints.of(&tp, |_| true);
             if cx.plan.mutation == Some(Mutation::DataWithoutMetadata) && cx.random.one_in(4) {
                 let _ = fs.remove_dir_all(&path);
             }
             let exists = fs.exists(&path).map_err(|e| text(&e))?;
-            let log = if exists || known.is_some() {
+            let log = if exists || known.is_known() {
                 let open = || {
                     let (path, tp, config) = (path.clone(), tp.clone(), config.clone());
                     Log::open(Arc::clone(&fs), path, tp, config, known, clean, wall(cx.schedule.now()))
@@ -498,6 +498,34 @@ impl Process {
         self.dir.write_checkpoint(&checkpoints).map_err(|error| error.to_string())
     }
 
+    /// Syncs the logs of all replicas.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn sync(&mut self) -> Result<(), String> {
+        let mut synced = Ok(());
+        for slot in &mut self.slots {
+            synced = synced.and(slot.replica.log_mut().flush().map_err(|error| error.to_string()));
+        }
+        if synced.is_err() {
+            self.dir.forget_written().map_err(|error| error.to_string())?;
+        }
+        synced
+    }
+
+    /// Writes down how far all replicas are written, as long as the page cache lives.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn write_written(&mut self) -> Result<(), String> {
+        let mut written = BTreeMap::new();
+        for slot in &mut self.slots {
+            let line = slot.replica.log_mut().written_checkpoint().map_err(|error| error.to_string())?;
+            written.extend(line.map(|line| (slot.replica.log().topic_partition().clone(), line)));
+        }
+        self.dir.write_written(&written).map_err(|error| error.to_string())
+    }
+
     pub(super) fn checkpoint_before_cut(&mut self) -> Result<(), Refusal> {
         self.write_checkpoint().map_err(|error| (Reason::Storage, error))
     }
@@ -536,7 +564,9 @@ impl Process {
                 checkpoints.insert(name, checkpoint);
             }
         }
-        if checkpoints.len() == self.slots.len() && self.dir.write_checkpoint(&checkpoints).is_ok() {
+        if checkpoints.len() < self.slots.len() {
+            let _ = self.dir.forget_written();
+        } else if self.dir.write_checkpoint(&checkpoints).is_ok() {
             let _ = self.dir.mark_clean_stop();
         }
     }

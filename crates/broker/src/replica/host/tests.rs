@@ -62,7 +62,7 @@ impl Broker {
         let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
         let fixed = Arc::new(StaticConfig::new(NODE, BTreeMap::new()).unwrap());
         let (host, flusher) = ReplicaHost::start(shared, Arc::new(dir), fixed, Clock::new(), metrics).unwrap();
-        let checkpoints = host.dir.read_checkpoint().unwrap();
+        let checkpoints = host.dir.read_checkpoints().unwrap();
         let clean = host.dir.take_clean_stop().unwrap();
         host.open_all(image, &Role::Leading, &checkpoints, clean).unwrap();
         Self { host, flusher: Some(flusher), image: Arc::clone(image) }
@@ -205,7 +205,7 @@ fn directories_without_ids_are_taken_once_and_get_them() {
     // As a build leaves it that knows no ids.
     fs.remove_file(&PathBuf::from("/data/wal/t/topic-id")).unwrap();
     let checkpoints = chronik_log::checkpoint::read(&fs, std::path::Path::new("/data")).unwrap().unwrap();
-    let stripped: Checkpoints =
+    let stripped: Lines =
         checkpoints.into_iter().map(|(name, at)| (name, Checkpoint { topic_id: None, ..at })).collect();
     chronik_log::checkpoint::write(&fs, std::path::Path::new("/data"), &stripped).unwrap();
     let broker = Broker::start(&fs, &image);
@@ -282,6 +282,69 @@ fn a_partition_that_went_offline_keeps_its_checkpoint_and_its_log_start() {
     let broker = Broker::start(&fs, &image);
     let bounds = broker.partition("t").reader().bounds();
     assert_eq!((bounds.log_start, bounds.log_end), (Offset::new(6), Offset::new(10)));
+    broker.stop().unwrap();
+}
+
+/// A topic whose writes are left to the page cache.
+fn unsynced(byte: u8) -> Record {
+    let mut record = created(byte, "t", 1);
+    if let Record::TopicCreated { configs, .. } = &mut record {
+        configs.insert("chronik.durability".into(), "page-cache".into());
+    }
+    record
+}
+
+#[test]
+fn after_the_end_of_the_process_what_was_written_is_not_read_again() {
+    let fs = MemFs::new();
+    let mut broker = Broker::start(&fs, &empty());
+    broker.commit(&[unsynced(1)]);
+    (0..50).for_each(|_| broker.produce("t", 2, "A"));
+    broker.host.write_written().unwrap();
+    let image = Arc::clone(&broker.image);
+    broker.kill();
+    let broker = Broker::start(&fs, &image);
+    assert_eq!(broker.host.metrics.recovered_bytes.get(), 0);
+    assert_eq!(broker.consumed("t"), (0, 100, "A".repeat(100)));
+    broker.kill();
+    // The page cache is gone, and what was not synced may be.
+    fs.crash(7);
+    let broker = Broker::start(&fs, &image);
+    assert!(broker.consumed("t").1 <= 100);
+    broker.stop().unwrap();
+}
+
+#[test]
+fn a_durable_checkpoint_takes_back_what_was_said_of_the_page_cache() {
+    let fs = MemFs::new();
+    let mut broker = Broker::start(&fs, &empty());
+    broker.commit(&[unsynced(1)]);
+    broker.produce("t", 2, "A");
+    let file = PathBuf::from("/data/checkpoint-page-cache");
+    broker.host.write_written().unwrap();
+    assert!(fs.exists(&file).unwrap());
+    broker.host.write_checkpoint().unwrap();
+    assert!(!fs.exists(&file).unwrap());
+    assert_eq!(broker.partition("t").with_log(|log| log.durable_end()), Offset::new(2));
+    broker.stop().unwrap();
+}
+
+#[test]
+fn after_a_failed_sync_the_next_start_counts_on_the_disk() {
+    let fs = MemFs::new();
+    let mut broker = Broker::start(&fs, &empty());
+    broker.commit(&[unsynced(1)]);
+    broker.host.write_checkpoint().unwrap();
+    (0..5).for_each(|_| broker.produce("t", 2, "A"));
+    broker.host.write_written().unwrap();
+    fs.fail_sync_at(0);
+    broker.host.write_checkpoint().unwrap();
+    assert!(broker.partition("t").is_offline());
+    broker.host.write_written().unwrap();
+    let image = Arc::clone(&broker.image);
+    broker.kill();
+    let broker = Broker::start(&fs, &image);
+    assert_eq!(broker.consumed("t").1, 0, "the disk has none of it");
     broker.stop().unwrap();
 }
 
