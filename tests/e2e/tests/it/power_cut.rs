@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chronik_e2e::broker::{Setup, steady_port};
+use chronik_e2e::broker::{Broker, Setup, steady_port};
 use chronik_e2e::clients;
 use chronik_e2e::disk::Disk;
 use chronik_e2e::ledger::Shape;
@@ -10,6 +10,8 @@ use chronik_e2e::load::Load;
 use chronik_e2e::seed::Random;
 use chronik_e2e::{process, wait};
 use rustix::process::Signal;
+
+use crate::recovery::fill;
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -74,4 +76,41 @@ fn acknowledged_records_survive_power_cuts_under_load() {
     broker.start();
     ledger.check(broker.bootstrap(), "load", shape);
     drop(broker);
+}
+
+#[test]
+fn what_the_page_cache_had_counts_after_a_kill_and_not_after_a_power_cut() {
+    const BYTES: u64 = 300 << 20;
+    let mut disk = Disk::of_mib(1024);
+    let mut broker = Setup::on(&disk.path().join("data")).start();
+    for words in ["offline", "failed", "error", "torn", "truncat", "recover", "unclean", "not synced", "index"] {
+        broker.expect_log(words);
+    }
+    clients::create_topic(broker.bootstrap(), "t", 1, &[("chronik.durability", "page-cache")]);
+    let end = fill(broker.bootstrap(), "t", 0, BYTES);
+    let written = broker.data().join("checkpoint-page-cache");
+    wait::until_true("a checkpoint", BOUND, || written.exists());
+    broker.kill();
+    broker.start();
+    let scanned =
+        |broker: &Broker| broker.metric("chronik_log_recovery_scanned_bytes").expect("it counts what it reads");
+    assert!(scanned(&broker) < (BYTES / 2) as f64, "{} bytes read", scanned(&broker));
+    assert_eq!(clients::watermarks(broker.bootstrap(), "t", 0), (0, end));
+
+    broker.signal(Signal::STOP);
+    wait::until_true("the process to stand still", BOUND, || process::stands_still(broker.pid()));
+    disk.cut_power();
+    broker.kill();
+    disk.unmount();
+    disk.mount("loop");
+    broker.start();
+    let left = std::fs::metadata(broker.data().join("wal/t/0/wal_0_0.log")).map_or(0, |file| file.len());
+    assert!(scanned(&broker) >= left as f64, "{} of {left} bytes read", scanned(&broker));
+    assert_eq!(broker.metric("chronik_log_damaged_ranges"), Some(0.0), "a cut is no damage");
+    let (_, end) = clients::watermarks(broker.bootstrap(), "t", 0);
+    let mut last = -1;
+    if end > 0 {
+        clients::read_through(broker.bootstrap(), "t", 1, |record| last = record.offset);
+    }
+    eprintln!("{end} records left by the power cut, the last at {last}");
 }

@@ -60,7 +60,7 @@ fn start_after_kill_reads_little_of_much_data() {
         (0..4).map(|partition| fill(broker.bootstrap(), "much", partition, gibibytes() * GIB / 4)).collect();
     eprintln!("wrote {} GiB in {:?}", gibibytes(), started.elapsed());
     // A checkpoint that began after the last of it covers all of it.
-    let checkpoint = broker.data().join("checkpoint");
+    let checkpoint = broker.data().join("checkpoint-page-cache");
     let text = || std::fs::read(&checkpoint).unwrap_or_default();
     for _ in 0..2 {
         let before = text();
