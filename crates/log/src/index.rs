@@ -95,6 +95,11 @@ impl<const W: usize> Table<W> {
         self.in_file + self.tail.len() as u64
     }
 
+    /// Whether any entry is in the file.
+    pub(crate) fn is_on_file(&self) -> bool {
+        self.in_file > 0
+    }
+
     /// The entry with a number, counted from 0.
     pub(crate) fn get(&self, fs: &dyn Fs, number: u64) -> io::Result<Option<[u8; W]>> {
         if let Some(in_tail) = number.checked_sub(self.in_file) {

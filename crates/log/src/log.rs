@@ -23,7 +23,7 @@ use crate::leader_epoch::{self, History};
 use crate::producer_state::{ProducerEntry, Producers, Refused};
 use crate::reader::{Hints, LogReader, LogSlice, Mark, ReadBound, ReadError, Shared, View};
 use crate::segment::{
-    HEAD_BYTES, INDEX_SUFFIX, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, TIME_INDEX_SUFFIX, parse_name,
+    HEAD_BYTES, INDEX_SUFFIX, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, parse_name,
     remove_if_there,
 };
 
@@ -665,10 +665,6 @@ impl Log {
         }
         let created = Segment::create(Arc::clone(&place), log_end, u64::from(self.config.index_interval_bytes));
         let (segment, next_file) = created.map_err(|source| self.io_failed(place.path(log_end, LOG_SUFFIX), source))?;
-        for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX, SUM_SUFFIX] {
-            let path = place.path(log_end, suffix);
-            remove_if_there(&*place.fs, &path).map_err(|source| self.io_failed(path, source))?;
-        }
         self.pending.add(if self.config.sync_on_roll {
             Unsynced::File(file)
         } else {
@@ -821,7 +817,8 @@ impl Log {
     /// is written with [`crate::checkpoint::write`]. Whose log it is, only the caller knows.
     pub fn checkpoint(&mut self) -> Result<Checkpoint, LogError> {
         self.online().map_err(LogError::Offline)?;
-        self.active.spill(false).map_err(|source| self.change_failed(self.active.path(INDEX_SUFFIX), source))?;
+        let spilled = self.active.spill_what_is_begun();
+        spilled.map_err(|source| self.change_failed(self.active.path(INDEX_SUFFIX), source))?;
         if self.producers_changed && self.snapshot_pending.is_none() {
             let log_end = self.log_end();
             self.snapshot_pending = Some((log_end, self.producers.encode(log_end)));
@@ -856,7 +853,8 @@ impl Log {
         if self.config.sync_on_roll || self.cut_prepared {
             return Ok(None);
         }
-        self.active.spill(false).map_err(|source| self.change_failed(self.active.path(INDEX_SUFFIX), source))?;
+        let spilled = self.active.spill_what_is_begun();
+        spilled.map_err(|source| self.change_failed(self.active.path(INDEX_SUFFIX), source))?;
         let log_end = self.log_end();
         if self.producers_changed {
             let bytes = self.producers.encode(log_end);
@@ -882,6 +880,7 @@ impl Log {
     pub fn close_cleanly(&mut self) -> Result<Checkpoint, LogError> {
         self.flush()?;
         self.snapshot_pending = None;
+        self.active.spill(false).map_err(|source| self.change_failed(self.active.path(INDEX_SUFFIX), source))?;
         self.checkpoint()
     }
 

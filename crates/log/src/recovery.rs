@@ -171,6 +171,12 @@ impl Recovery {
                 _ => {}
             }
         }
+        for base in damaged.extract_if(.., |base| !bases.contains(base)) {
+            // Its segment was cut, and a power cut brought the name back: another segment may come to have it.
+            let path = self.place.path(base, DAMAGE_SUFFIX);
+            self.io(&path, remove_if_there(&*fs, &path))?;
+            self.pending.add(Unsynced::Dir(dir.clone()));
+        }
         bases.sort();
         self.snapshots.sort();
         let interval = u64::from(self.config.index_interval_bytes);

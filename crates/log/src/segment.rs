@@ -30,6 +30,8 @@ pub(crate) const SNAPSHOT_SUFFIX: &str = "snapshot";
 pub(crate) const SUM_SUFFIX: &str = "sum";
 pub(crate) const DAMAGE_SUFFIX: &str = "damage";
 pub(crate) const DELETED_SUFFIX: &str = "deleted";
+/// What lies beside a segment and is about it.
+const SIDE_SUFFIXES: [&str; 4] = [INDEX_SUFFIX, TIME_INDEX_SUFFIX, SUM_SUFFIX, DAMAGE_SUFFIX];
 
 /// Where a partition's files are and what they are called.
 #[derive(Debug)]
@@ -121,12 +123,16 @@ impl Segment {
         }
     }
 
-    /// Makes an empty segment file. Its name is durable after a sync of the directory.
+    /// Makes an empty segment file. Its name is durable after a sync of the directory. Side files of an earlier segment with
+    /// its name go: a crash may have brought them back, and what they say is about other bytes.
     pub(crate) fn create(
         place: Arc<Place>,
         base_offset: Offset,
         index_interval_bytes: u64,
     ) -> io::Result<(Self, Arc<dyn File>)> {
+        for suffix in SIDE_SUFFIXES {
+            remove_if_there(&*place.fs, &place.path(base_offset, suffix))?;
+        }
         let file = place.fs.open(&place.path(base_offset, LOG_SUFFIX), OpenMode::Truncate)?;
         let segment = Self::existing(place, base_offset, 0, index_interval_bytes);
         *segment.tables.write() = Some(segment.no_tables());
@@ -324,6 +330,14 @@ impl Segment {
             }
         }
         Ok(())
+    }
+
+    /// Brings the tables' files up to date where there are any. A small segment gets none before it is sealed: what a crash
+    /// takes of its tables is soon read from its batches, and thousands of small files are much to make at once.
+    pub(crate) fn spill_what_is_begun(&self) -> io::Result<()> {
+        let begun =
+            self.tables.read().as_ref().is_some_and(|tables| tables.offsets.is_on_file() || tables.times.is_on_file());
+        if begun { self.spill(false) } else { Ok(()) }
     }
 
     /// Entries in the larger table.
@@ -684,7 +698,7 @@ impl Segment {
 
     /// Removes a renamed segment and its derived files.
     pub(crate) fn remove_deleted(&self) -> io::Result<()> {
-        for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX, SUM_SUFFIX, DAMAGE_SUFFIX] {
+        for suffix in SIDE_SUFFIXES {
             remove_if_there(self.fs(), &self.path(suffix))?;
         }
         remove_if_there(self.fs(), &deleted(&self.path(LOG_SUFFIX)))

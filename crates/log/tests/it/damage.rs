@@ -184,6 +184,46 @@ fn damage_in_bytes_that_are_gone_does_not_stain_those_that_follow() {
 }
 
 #[test]
+fn what_is_on_file_of_a_segment_that_is_gone_does_not_stain_the_next_of_its_name() {
+    let side = |base: i64| Path::new(DIR).join(format!("wal_3_{base}.damage"));
+    let fs = disk();
+    let mut log = create(&fs, small());
+    while log.segments_count() < 2 {
+        append(&mut log, 40, 2);
+    }
+    let second = log.active_segment().get();
+    while log.segments_count() < 3 {
+        append(&mut log, 40, 2);
+    }
+    log.close_cleanly().unwrap();
+    drop(log);
+    fs.flip(&Path::new(DIR).join(format!("wal_3_{second}.log")), 100, 0);
+    drop(open(&fs, small(), None, false));
+    let text = chronik_log::fs::read_small_file(&fs, &side(second)).unwrap().unwrap();
+    for with_a_start_between in [false, true] {
+        // A cut took the segment, and a power cut brought the name of its side file back.
+        let fs = disk();
+        let mut log = create(&fs, small());
+        if with_a_start_between {
+            drop(log);
+            fs.open(&side(second), OpenMode::Create).unwrap().write_all_at(&text, 0).unwrap();
+            log = open(&fs, small(), None, false).0;
+            assert!(!fs.exists(&side(second)).unwrap());
+        } else {
+            fs.open(&side(second), OpenMode::Create).unwrap().write_all_at(&text, 0).unwrap();
+        }
+        while log.segments_count() < 3 {
+            append(&mut log, 40, 2);
+        }
+        let checkpoint = log.close_cleanly().unwrap();
+        drop(log);
+        let (log, recovered) = open(&fs, small(), Some(checkpoint), true);
+        assert_eq!((recovered.damage, log.damage()), (vec![], vec![]));
+        assert_eq!(read_all(&log, o(0), 1 << 20).1, []);
+    }
+}
+
+#[test]
 fn damage_in_the_last_batch_is_a_torn_tail_only_behind_the_recovery_point() {
     let config = LogConfig { segment_bytes: 1 << 20, ..small() };
     let (fs, written, checkpoint) = sample(&config);
