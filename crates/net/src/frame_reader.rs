@@ -1,8 +1,13 @@
 //! Reads length-prefixed frames from a socket.
 //!
+//! Sockets are read into a chunk of the thread, which stays in the processor's caches however many connections take turns. A
+//! connection has a buffer of its own while a frame is not whole, and when its frames are so large that a part would have to
+//! be copied each time.
+//!
 //! Invariant: memory follows the bytes received, not the size announced. A frame that stops coming, or that comes in
 //! drops, ends the connection.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -20,13 +25,24 @@ use crate::socket::Socket;
 const PREFIX_BYTES: usize = 4;
 /// What a connection reads at once, and the room it has before the budget is asked.
 const READ_BYTES: usize = 64 * 1024;
+/// A thread's chunk. Frames are slices of it: it is used again when the last of them is gone, and another is made where there
+/// is no room for a read before.
+const CHUNK_BYTES: usize = 2 * READ_BYTES;
+/// A frame up to here is copied out of the chunk: one that waits for long must not hold what it is a small part of.
+const COPIED_BYTES_MAX: usize = 4 * 1024;
+/// Behind a frame of more than this a connection reads into a buffer of its own.
+const SHARED_BYTES_MAX: usize = 32 * 1024;
 /// Up to here the room for a frame is reserved at once: untouched pages cost nothing, and nothing is moved later.
 const RESERVE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// A quiet connection gives its buffer back after this.
+/// A quiet connection gives its own buffer back after this.
 const BUFFER_KEEP: Duration = Duration::from_secs(1);
 /// In each such window an unfinished frame must grow by [`PROGRESS_BYTES_MIN`].
 const PROGRESS_WINDOW: Duration = Duration::from_secs(20);
 const PROGRESS_BYTES_MIN: usize = 16 * 1024;
+
+thread_local! {
+    static CHUNK: RefCell<BytesMut> = RefCell::default();
+}
 
 /// Bounds for the frames of one connection.
 #[derive(Clone, Debug)]
@@ -81,6 +97,10 @@ pub enum ReadFrameError {
 pub struct FrameReader {
     limits: FrameLimits,
     buffer: BytesMut,
+    /// Whether `buffer` is a part of a thread's chunk.
+    shared: bool,
+    /// Whether the last frame was too large for the chunk.
+    large: bool,
     permit: MemoryPermit,
     charged: usize,
     quiet_since: Option<Instant>,
@@ -100,6 +120,8 @@ impl FrameReader {
         Self {
             limits,
             buffer: BytesMut::new(),
+            shared: false,
+            large: false,
             permit: MemoryPermit::default(),
             charged: 0,
             quiet_since: None,
@@ -123,8 +145,14 @@ impl FrameReader {
                     Some(missing) => missing,
                 },
             };
-            let allowed = self.make_room(missing).await?;
-            match stream.try_read_buf(&mut (&mut self.buffer).limit(allowed)) {
+            let read = if self.buffer.is_empty() && !self.large {
+                self.read_into_chunk(stream)
+            } else {
+                self.leave_chunk();
+                let allowed = self.make_room(missing).await?;
+                stream.try_read_buf(&mut (&mut self.buffer).limit(allowed))
+            };
+            match read {
                 Ok(0) if self.buffer.is_empty() => return Ok(None),
                 Ok(0) => return Err(ReadFrameError::Truncated),
                 Ok(count) => self.received(count)?,
@@ -132,6 +160,27 @@ impl FrameReader {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e.into()),
             }
+        }
+    }
+
+    /// Reads into the thread's chunk. The connection has what was read.
+    fn read_into_chunk(&mut self, stream: &Socket) -> io::Result<usize> {
+        CHUNK.with_borrow_mut(|chunk| {
+            if chunk.capacity() < READ_BYTES {
+                chunk.reserve(CHUNK_BYTES);
+            }
+            let count = stream.try_read_buf(&mut (&mut *chunk).limit(READ_BYTES))?;
+            (self.buffer, self.shared) = (chunk.split(), true);
+            Ok(count)
+        })
+    }
+
+    /// Moves a frame that is not whole into a buffer of its own.
+    fn leave_chunk(&mut self) {
+        if self.shared {
+            let part = std::mem::take(&mut self.buffer);
+            self.buffer.extend_from_slice(&part);
+            self.shared = false;
         }
     }
 
@@ -147,7 +196,13 @@ impl FrameReader {
 
     fn split(&mut self, size: usize) -> Frame {
         self.buffer.advance(PREFIX_BYTES);
-        let body = self.buffer.split_to(size).freeze();
+        let body = self.buffer.split_to(size);
+        let body = if self.shared && size <= COPIED_BYTES_MAX { Bytes::copy_from_slice(&body) } else { body.freeze() };
+        self.large = size > SHARED_BYTES_MAX;
+        if self.buffer.is_empty() && (self.shared || !self.large) {
+            // Empty as it is, it would hold the chunk.
+            (self.buffer, self.shared) = (BytesMut::new(), false);
+        }
         self.charged = 0;
         self.quiet_since = None;
         self.window = None;
@@ -168,7 +223,8 @@ impl FrameReader {
         }
         if self.buffer.capacity() - self.buffer.len() < missing.min(allowed) {
             let trusted = self.buffer.len().max(RESERVE_BYTES_MAX);
-            self.buffer.reserve(missing.min(trusted).max(READ_BYTES));
+            let at_least = if self.large { READ_BYTES } else { 0 };
+            self.buffer.reserve(missing.min(trusted).max(at_least));
         }
         Ok(allowed)
     }
@@ -241,6 +297,12 @@ mod tests {
         (client, listener.accept().await.unwrap().0.into())
     }
 
+    impl Socket {
+        async fn readable(&self) {
+            poll_fn(|cx| self.poll_readable(cx)).await.unwrap();
+        }
+    }
+
     fn limits(frame_bytes_max: usize) -> FrameLimits {
         FrameLimits { frame_bytes_max, idle_max: Duration::from_secs(600), budget: MemoryBudget::new(1 << 20) }
     }
@@ -279,6 +341,83 @@ mod tests {
             assert_eq!(reader.next(&server).await.unwrap().unwrap().body, [7, round][..]);
         }
         assert!(reader.next(&server).await.unwrap().is_none());
+    }
+
+    /// Polls for a frame once, and gives up.
+    async fn poll_once(reader: &mut FrameReader, server: &Socket) {
+        tokio::select! {
+            biased;
+            frame = reader.next(server) => panic!("there is no frame: {frame:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_that_share_a_chunk_do_not_see_each_other() {
+        let size = |number: usize| [1, 3, 5_000, 20_000, 40_000, 70_000, 9_999][number % 7];
+        let mut connections = Vec::new();
+        for number in 0..20u8 {
+            let (client, server) = pair().await;
+            connections.push((number, client, server, FrameReader::new(limits(100_000))));
+        }
+        for round in 0..8 {
+            let body = |number: u8| vec![number ^ round; size(usize::from(number + round))];
+            for half in [false, true] {
+                for (number, client, server, reader) in &mut connections {
+                    let body = body(*number);
+                    let mut frame = (body.len() as u32).to_be_bytes().to_vec();
+                    frame.extend_from_slice(&body);
+                    let (first, rest) = frame.split_at(frame.len() / 2);
+                    client.write_all(if half { rest } else { first }).await.unwrap();
+                    if !half {
+                        // Some see the first half before the others read, some do not.
+                        server.readable().await;
+                        poll_once(reader, server).await;
+                    }
+                }
+            }
+            let mut frames = Vec::new();
+            for (number, _, server, reader) in &mut connections {
+                frames.push((body(*number), reader.next(server).await.unwrap().unwrap()));
+            }
+            for (body, frame) in frames {
+                assert!(frame.body == body, "round {round}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn small_frame_that_is_held_holds_nothing_else() {
+        let reclaims = || CHUNK.with_borrow_mut(|chunk| chunk.try_reclaim(CHUNK_BYTES));
+        let (mut client, server) = pair().await;
+        let mut reader = FrameReader::new(limits(100_000));
+        let mut frames = Vec::new();
+        for size in [10u8, 200] {
+            client.write_all(&[0, 0, 0, size]).await.unwrap();
+            client.write_all(&vec![size; usize::from(size)]).await.unwrap();
+            frames.push(reader.next(&server).await.unwrap().unwrap());
+        }
+        poll_once(&mut reader, &server).await;
+        assert!(reclaims());
+        client.write_all(&5_000u32.to_be_bytes()).await.unwrap();
+        client.write_all(&[7; 5_000]).await.unwrap();
+        let larger = reader.next(&server).await.unwrap().unwrap();
+        drop(larger);
+        assert!(reclaims());
+        assert_eq!((&frames[0].body[..], &frames[1].body[..]), (&[10; 10][..], &[200; 200][..]));
+    }
+
+    #[tokio::test]
+    async fn part_of_a_frame_leaves_the_chunk_to_others() {
+        let (mut client, server) = pair().await;
+        let mut reader = FrameReader::new(limits(100_000));
+        client.write_all(&[0, 0, 39, 16, 7, 7, 7]).await.unwrap();
+        server.readable().await;
+        poll_once(&mut reader, &server).await;
+        assert_eq!(reader.buffer.len(), 7);
+        assert!(CHUNK.with_borrow_mut(|chunk| chunk.try_reclaim(CHUNK_BYTES)));
+        client.write_all(&[7; 9_997]).await.unwrap();
+        assert_eq!(reader.next(&server).await.unwrap().unwrap().body, [7; 10_000][..]);
     }
 
     #[tokio::test]
