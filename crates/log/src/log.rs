@@ -23,8 +23,7 @@ use crate::leader_epoch::{self, History};
 use crate::producer_state::{ProducerEntry, Producers, Refused};
 use crate::reader::{Hints, LogReader, LogSlice, Mark, ReadBound, ReadError, Shared, View};
 use crate::segment::{
-    HEAD_BYTES, INDEX_SUFFIX, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, parse_name,
-    remove_if_there,
+    HEAD_BYTES, INDEX_SUFFIX, LOG_SUFFIX, Place, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, parse_name, remove_if_there,
 };
 
 /// How many batch ends above the high watermark are remembered with their positions. Beyond them a reader finds the

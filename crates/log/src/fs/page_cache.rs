@@ -3,7 +3,7 @@
 //! Linux gives each boot an id, and each mounted ext4 and XFS a directory in sysfs whose inode number is given once a
 //! boot: a file system that is mounted anew, as after its device was lost, has another one. Other file systems do not tell.
 
-#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "these files are the system's, not the log's")]
+#![expect(clippy::disallowed_methods, reason = "these files are the system's, not the log's")]
 
 use std::fs;
 use std::io;

@@ -82,7 +82,9 @@ fn what_only_the_page_cache_vouched_for_is_durable_after_the_next_sync() {
         let fs = disk();
         let mut log = create(&fs, unsynced());
         let durable = log.close_cleanly().unwrap();
-        (0..30).for_each(|tag| drop(append(&mut log, tag, 3)));
+        for tag in 0..30 {
+            append(&mut log, tag, 3);
+        }
         let written = log.written_checkpoint().unwrap();
         let end = log.log_end();
         drop(log);
@@ -120,7 +122,9 @@ fn a_file_that_is_shorter_than_was_written_does_not_give_its_offsets_again() {
     let fs = disk();
     let mut log = create(&fs, unsynced());
     let durable = log.close_cleanly().unwrap();
-    (0..5).for_each(|tag| drop(append(&mut log, tag, 3)));
+    for tag in 0..5 {
+        append(&mut log, tag, 3);
+    }
     let written = log.written_checkpoint().unwrap();
     drop(log);
     let path = PathBuf::from(DIR).join("wal_3_0.log");
@@ -156,7 +160,9 @@ fn no_end_of_a_process_takes_anything_and_no_power_cut_what_was_synced() {
                         assert!(!appended_once(&mut log, sequence), "{context}");
                         sequence += 1;
                     }
-                    _ => drop(append(&mut log, random.below(60), 1 + random.below(4) as usize)),
+                    _ => {
+                        append(&mut log, random.below(60), 1 + random.below(4) as usize);
+                    }
                 }
             }
             let end = log.log_end();
