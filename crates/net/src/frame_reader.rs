@@ -169,9 +169,12 @@ impl FrameReader {
             if chunk.capacity() < READ_BYTES {
                 chunk.reserve(CHUNK_BYTES);
             }
-            let count = stream.try_read_buf(&mut (&mut *chunk).limit(READ_BYTES))?;
-            (self.buffer, self.shared) = (chunk.split(), true);
-            Ok(count)
+            let read = stream.try_read_buf(&mut (&mut *chunk).limit(READ_BYTES));
+            // Also where it failed half way, as under TLS at a damaged record: nothing of it may reach the next connection.
+            if !chunk.is_empty() {
+                (self.buffer, self.shared) = (chunk.split(), true);
+            }
+            read
         })
     }
 

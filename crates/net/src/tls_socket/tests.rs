@@ -247,6 +247,33 @@ async fn damaged_records_end_the_connection() {
 }
 
 #[tokio::test]
+async fn record_that_is_not_whole_does_not_hold_up_the_frame_before_it() {
+    let (mut client, server) = pair().await;
+    let mut records = encrypted(&mut client, &framed(b"first"), 100);
+    let second = encrypted(&mut client, &framed(b"second"), 100);
+    let (part, rest) = second.split_at(10);
+    records.extend_from_slice(part);
+    client.get_mut().0.write_all(&records).await.unwrap();
+    let mut reader = reader();
+    assert_eq!(reader.next(&server).await.unwrap().unwrap().body, b"first"[..]);
+    client.get_mut().0.write_all(rest).await.unwrap();
+    assert_eq!(reader.next(&server).await.unwrap().unwrap().body, b"second"[..]);
+}
+
+#[tokio::test]
+async fn what_was_read_before_a_damaged_record_reaches_no_other_connection() {
+    let (mut client, server) = pair().await;
+    let mut records = encrypted(&mut client, &framed(&content(60_000)), 5000);
+    *records.last_mut().unwrap() ^= 1;
+    client.get_mut().0.write_all(&records).await.unwrap();
+    assert!(matches!(reader().next(&server).await, Err(ReadFrameError::Io(_))));
+    let (mut client, server) = pair().await;
+    client.write_all(&framed(b"ours")).await.unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(reader().next(&server).await.unwrap().unwrap().body, b"ours"[..]);
+}
+
+#[tokio::test]
 async fn clients_show_a_certificate_where_there_is_an_authority_for_them() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let files = TlsFiles { own: ours.certificate("localhost"), authorities: ours.ca() };
