@@ -182,7 +182,9 @@ class Side:
 
 
 def measured(s, fn):
-    """Runs fn and adds what the broker's processes used meanwhile."""
+    """Runs fn and adds what the broker's processes used meanwhile. What was left to be written before, by either side, is written first:
+    Apache Kafka keeps a deleted topic's files for a minute, so that they are written while the other side is measured."""
+    os.sync()
     reset_peak(s.pids)
     a = Sample(s.pids)
     r = fn()
