@@ -5,8 +5,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
+
+use crate::broker::Broker;
+use crate::{process, wait};
+
+/// A process that is told to stop does so well within this.
+const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 
 /// An ext4 file system in an image file, mounted on a folder of its own; unmounted and removed when it goes out of scope.
 #[derive(Debug)]
@@ -48,7 +56,7 @@ impl Disk {
     }
 
     /// Cuts the power: every write and sync from now on fails, and what was not synced is lost.
-    pub fn cut_power(&self) {
+    fn cut_power(&self) {
         run("xfs_io", &["-x".as_ref(), "-c".as_ref(), "shutdown".as_ref(), self.path().as_os_str()]);
     }
 
@@ -71,6 +79,22 @@ impl Drop for Disk {
 }
 
 /// Runs a program to its end; panics with what it said when it fails.
+/// The machines of these brokers stop as a whole, and lose what was not synced. Were a process still running while its file system
+/// goes down, a sync under way could be reported as done by a kernel that has just given up the journal, and be acknowledged:
+/// no power cut does that.
+pub fn cut(machines: &mut [(&mut Broker, &mut Disk)]) {
+    for (broker, _) in machines.iter_mut() {
+        broker.signal(Signal::STOP);
+    }
+    for (broker, disk) in machines {
+        wait::until_true("the process to stand still", STANDSTILL_MAX, || process::stands_still(broker.pid()));
+        disk.cut_power();
+        broker.kill();
+        disk.unmount();
+        disk.mount("loop");
+    }
+}
+
 fn run(program: &str, args: &[&std::ffi::OsStr]) {
     let done = Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(done.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&done.stderr));

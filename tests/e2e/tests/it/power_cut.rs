@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use chronik_e2e::broker::{Broker, Setup, steady_port};
 use chronik_e2e::clients;
-use chronik_e2e::disk::Disk;
+use chronik_e2e::disk::{self, Disk};
 use chronik_e2e::ledger::Shape;
 use chronik_e2e::load::Load;
 use chronik_e2e::seed::Random;
-use chronik_e2e::{process, wait};
-use rustix::process::Signal;
+use chronik_e2e::wait;
 
 use crate::recovery::fill;
 
@@ -48,14 +47,7 @@ fn acknowledged_records_survive_power_cuts_under_load() {
         let topic = format!("round-{round}");
         clients::create_topic(broker.bootstrap(), &topic, 1, &[]);
         let acknowledged = load.highest_acknowledged();
-        // The machine stops as a whole. Were the process still running while the file system goes down, a sync under way could
-        // be reported as done by a kernel that has just given up the journal, and be acknowledged: no power cut does that.
-        broker.signal(Signal::STOP);
-        wait::until_true("the process to stand still", BOUND, || process::stands_still(broker.pid()));
-        disk.cut_power();
-        broker.kill();
-        disk.unmount();
-        disk.mount("loop");
+        disk::cut(&mut [(&mut broker, &mut disk)]);
         broker.start();
         assert_eq!(
             broker.metric("chronik_log_damaged_ranges"),
@@ -97,12 +89,7 @@ fn what_the_page_cache_had_counts_after_a_kill_and_not_after_a_power_cut() {
     assert!(scanned(&broker) < (BYTES / 2) as f64, "{} bytes read", scanned(&broker));
     assert_eq!(clients::watermarks(broker.bootstrap(), "t", 0), (0, end));
 
-    broker.signal(Signal::STOP);
-    wait::until_true("the process to stand still", BOUND, || process::stands_still(broker.pid()));
-    disk.cut_power();
-    broker.kill();
-    disk.unmount();
-    disk.mount("loop");
+    disk::cut(&mut [(&mut broker, &mut disk)]);
     broker.start();
     let left = std::fs::metadata(broker.data().join("wal/t/0/wal_0_0.log")).map_or(0, |file| file.len());
     assert!(scanned(&broker) >= left as f64, "{} of {left} bytes read", scanned(&broker));

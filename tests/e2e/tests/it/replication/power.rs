@@ -1,34 +1,18 @@
 //! Power cuts of either side, or of both at once, while records are replicated.
 
-use chronik_e2e::broker::Broker;
-use chronik_e2e::disk::Disk;
+use chronik_e2e::disk::{Disk, cut};
 use chronik_e2e::ledger::Shape;
 use chronik_e2e::load::Load;
 use chronik_e2e::pair::CATCH_UP_BOUND;
 use chronik_e2e::place::Place;
 use chronik_e2e::seed::Random;
-use chronik_e2e::{clients, process, segments, wait};
-use rustix::process::Signal;
+use chronik_e2e::{clients, segments, wait};
 
 use super::BOUND;
 
 fn rounds() -> u64 {
     let given = std::env::var("CHRONIK_REPLICATION_POWER_ROUNDS");
     given.map_or(4, |text| text.parse().expect("CHRONIK_REPLICATION_POWER_ROUNDS is a number"))
-}
-
-/// The machines of these brokers stop as a whole, and lose what was not synced.
-fn cut(machines: &mut [(&mut Broker, &mut Disk)]) {
-    for (broker, _) in machines.iter_mut() {
-        broker.signal(Signal::STOP);
-    }
-    for (broker, disk) in machines {
-        wait::until_true("the process to stand still", BOUND, || process::stands_still(broker.pid()));
-        disk.cut_power();
-        broker.kill();
-        disk.unmount();
-        disk.mount("loop");
-    }
 }
 
 #[test]
