@@ -14,6 +14,7 @@ use std::sync::Arc;
 use chronik_model::{Offset, TopicId, TopicPartition};
 
 use crate::fs::{Durability, Fs, read_small_file, replace_file};
+use crate::segment::remove_if_there;
 
 /// The checkpoint's name in the data directory.
 pub const CHECKPOINT_FILE: &str = "checkpoint";
@@ -124,10 +125,7 @@ pub fn write_written<'a>(
 
 /// Lets the next recovery begin at the durable checkpoint.
 pub fn forget_written(fs: &dyn Fs, data_dir: &Path) -> io::Result<()> {
-    match fs.remove_file(&data_dir.join(PAGE_CACHE_FILE)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    remove_if_there(fs, &data_dir.join(PAGE_CACHE_FILE))
 }
 
 fn page_cache_head(page_cache: &str) -> String {

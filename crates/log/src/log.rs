@@ -354,6 +354,10 @@ impl Log {
         self.durable.offset
     }
 
+    fn end_mark(&self) -> Mark {
+        Mark { offset: self.log_end(), segment: self.active.base_offset, position: self.active.size() }
+    }
+
     /// Bytes in all segments.
     pub fn size_bytes(&self) -> u64 {
         self.shared.view.read().segments.iter().map(|segment| segment.size()).sum()
@@ -729,7 +733,7 @@ impl Log {
             files: self.active_file.iter().map(Arc::clone).collect(),
             paths: Vec::new(),
             dirs: Vec::new(),
-            mark: Mark { offset: log_end, segment: self.active.base_offset, position: self.active.size() },
+            mark: self.end_mark(),
             heads_sum: self.heads_sum,
             truncations: self.truncations,
             covers: 0,
@@ -753,8 +757,7 @@ impl Log {
     /// Says that the whole file system was synced after the last call that changed this log.
     pub fn synced_all(&mut self) {
         if self.failed.is_none() {
-            self.durable =
-                Mark { offset: self.log_end(), segment: self.active.base_offset, position: self.active.size() };
+            self.durable = self.end_mark();
             self.durable_heads_sum = self.heads_sum;
             self.pending = Pending::default();
         }
@@ -830,18 +833,7 @@ impl Log {
             self.producers_changed = true;
             return Err(self.change_failed(file, source));
         }
-        let snapshot = self.snapshots.iter().rev().find(|offset| **offset <= self.durable.offset).copied();
-        let view = self.shared.view.read();
-        Ok(Checkpoint {
-            topic_id: None,
-            log_start: view.log_start,
-            recovery_point: self.durable.offset,
-            high_watermark: view.high_watermark,
-            segment: self.durable.segment,
-            position: self.durable.position,
-            heads_sum: self.durable_heads_sum,
-            producer_snapshot: snapshot.or((!self.producers.is_empty()).then_some(view.log_start)),
-        })
+        Ok(self.checkpoint_at(self.durable, self.durable_heads_sum))
     }
 
     /// What the next recovery may rely on for as long as the page cache lives: everything up to the log end. `None` for a
@@ -860,18 +852,22 @@ impl Log {
             self.write_snapshot(log_end, &bytes).map_err(|(file, source)| self.change_failed(file, source))?;
             (self.producers_changed, self.snapshot_pending) = (false, None);
         }
-        let snapshot = self.snapshots.last().copied();
+        Ok(Some(self.checkpoint_at(self.end_mark(), self.heads_sum)))
+    }
+
+    fn checkpoint_at(&self, end: Mark, heads_sum: u32) -> Checkpoint {
+        let snapshot = self.snapshots.iter().rev().find(|offset| **offset <= end.offset).copied();
         let view = self.shared.view.read();
-        Ok(Some(Checkpoint {
+        Checkpoint {
             topic_id: None,
             log_start: view.log_start,
-            recovery_point: log_end,
+            recovery_point: end.offset,
             high_watermark: view.high_watermark,
-            segment: self.active.base_offset,
-            position: self.active.size(),
-            heads_sum: self.heads_sum,
+            segment: end.segment,
+            position: end.position,
+            heads_sum,
             producer_snapshot: snapshot.or((!self.producers.is_empty()).then_some(view.log_start)),
-        }))
+        }
     }
 
     /// Flushes everything and brings all derived files up to date: with the checkpoint it returns written, the next open

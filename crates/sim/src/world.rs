@@ -313,10 +313,12 @@ impl World {
         let sync = !self.plan.fsync && self.random.one_in(2);
         self.with_node(id, |node, cx| {
             node.with_process(cx, |process, _, cx| {
-                let written = match durable {
-                    true if sync => process.sync().and_then(|()| process.write_checkpoint()),
-                    true => process.write_checkpoint(),
-                    false => process.write_written(),
+                let written = if !durable {
+                    process.write_written()
+                } else if sync {
+                    process.sync().and_then(|()| process.write_checkpoint())
+                } else {
+                    process.write_checkpoint()
                 };
                 if let Err(why) = written {
                     cx.outcomes.push_back((id, Outcome::Broken(why)));
