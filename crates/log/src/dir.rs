@@ -409,7 +409,8 @@ impl DataDir {
 
     /// Makes everything in the directory durable, with all else on its file systems. A failed write-back since the
     /// directory was opened is an error, and stays one: the system tells it once, to whoever asks first, and which bytes
-    /// were lost it does not tell. So nothing may count on a sync of the whole file system any more.
+    /// were lost it does not tell. So nothing may count on a sync of the whole file system any more, nor the next start on
+    /// what was said of the page cache.
     pub fn sync_all(&self) -> Result<(), DirError> {
         let mut failed = self.sync_failed.lock();
         let outcome = match &*failed {
@@ -418,6 +419,10 @@ impl DataDir {
         };
         outcome.map_err(|source| {
             failed.get_or_insert_with(|| source.to_string());
+            let source = match self.forget_written() {
+                Ok(()) => source,
+                Err(kept) => io::Error::other(format!("{source}; the next start may trust the page cache: {kept}")),
+            };
             self.error(&self.root, "synced", source)
         })
     }

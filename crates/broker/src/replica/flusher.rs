@@ -15,7 +15,7 @@ use chronik_log::dir::DataDir;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::partition::Partition;
-use super::syncers::{Syncers, forget_written_after, told};
+use super::syncers::{Syncers, told};
 use crate::metrics::Metrics;
 use crate::tasks;
 
@@ -112,7 +112,6 @@ impl Round {
         let syncs: usize = jobs.iter().map(|(_, job)| job.syncs()).sum();
         if syncs >= SYNC_ALL_MIN {
             let outcome = dir.sync_all();
-            forget_written_after(&outcome, dir);
             for (partition, job) in jobs {
                 partition.flushed(job, told(&outcome));
             }

@@ -528,8 +528,9 @@ impl ReplicaHost {
                 let name = TopicPartition::new(Arc::clone(&topic.name), index);
                 let known = on_file.get(&name).filter(|line| is_about(line, topic.id));
                 let durable = known.map(|line| line.recovery_point);
-                durable_moved |= partition.with_log(|log| durable != Some(log.durable_end()));
-                match partition.with_log(|log| log.written_checkpoint()) {
+                let (durable_end, line) = partition.with_log(|log| (log.durable_end(), log.written_checkpoint()));
+                durable_moved |= durable != Some(durable_end);
+                match line {
                     Ok(Some(line)) => {
                         written.insert(name, Checkpoint { topic_id: Some(topic.id), ..line });
                     }

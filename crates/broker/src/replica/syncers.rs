@@ -97,17 +97,13 @@ fn sync(partition: &Arc<Partition>, job: FlushJob, dir: &DataDir) {
         Err(error) if is_out_of_files(&error) => told(&dir.sync_all()),
         outcome => outcome,
     };
-    forget_written_after(&outcome, dir);
-    partition.flushed(job, outcome);
-}
-
-/// What the page cache has after a sync that failed is nobody's to vouch for.
-pub(super) fn forget_written_after<T, E>(outcome: &Result<T, E>, dir: &DataDir) {
+    // What the page cache has after a sync that failed is nobody's to vouch for.
     if outcome.is_err()
         && let Err(error) = dir.forget_written()
     {
         tracing::error!(%error, "after a failed sync the next start may trust the page cache");
     }
+    partition.flushed(job, outcome);
 }
 
 /// The outcome of a sync of the whole directory, as each of those that waited for it is told.

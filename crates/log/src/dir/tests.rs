@@ -179,6 +179,20 @@ fn a_sync_of_the_file_system_that_failed_once_never_succeeds_again() {
 }
 
 #[test]
+fn a_failed_sync_of_the_file_system_leaves_nothing_that_vouches_for_the_page_cache() {
+    let mem = MemFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(mem.clone());
+    let dir = open(&fs, Path::new("/data")).unwrap();
+    let file = Path::new("/data/checkpoint-page-cache");
+    dir.write_written([]).unwrap();
+    dir.sync_all().unwrap();
+    assert!(fs.exists(file).unwrap());
+    mem.fail_sync_at(0);
+    dir.sync_all().unwrap_err();
+    assert!(!fs.exists(file).unwrap());
+}
+
+#[test]
 fn a_new_directory_survives_a_crash_with_all_that_was_made_above_it() {
     for seed in 0..100 {
         let mem = MemFs::new();
