@@ -102,10 +102,13 @@ impl Log {
         }
     }
 
-    /// The segment before the active one, where that is empty.
+    /// The segment before the active one, where that is empty. Not one that ends in damage: what is missing there need not
+    /// have a place in the file, and a batch written behind it would be in the place of what is missing.
     fn before_empty(&self) -> Option<Arc<Segment>> {
         let view = self.shared.view.read();
-        view.segments.iter().rev().nth(1).filter(|_| self.active.size() == 0).map(Arc::clone)
+        let before = view.segments.iter().rev().nth(1).filter(|_| self.active.size() == 0)?;
+        let ends_in_damage = before.damage().iter().any(|range| range.offset_end >= self.active.base_offset);
+        (!ends_in_damage).then(|| Arc::clone(before))
     }
 
     fn drop_empty(&mut self, before: Arc<Segment>) -> Result<(), AppendError> {

@@ -417,3 +417,28 @@ fn a_high_watermark_counts_up_to_the_end_of_the_leader_epoch_that_it_is_of() {
         assert_eq!((log.log_end(), log.high_watermark()), (o(cut_to + 2), o(known)));
     }
 }
+
+#[test]
+fn a_cut_does_not_go_on_in_a_segment_that_lacks_what_comes_before() {
+    let fs = disk();
+    let mut log = create(&fs, small());
+    log.reset_to(o(20), None).unwrap();
+    let line = log.checkpoint().unwrap();
+    // The process ends before it says that the log begins at 0 from now on.
+    log.reset_to(o(0), None).unwrap();
+    drop(log);
+    let (mut log, recovered) = open(&fs, small(), Some(line), false);
+    assert_eq!((log.log_end(), recovered.damage.len()), (o(20), 1));
+    append(&mut log, 1, 5);
+    log.flush().unwrap();
+    assert_eq!(log.cut_aside(o(20), "test").unwrap().unwrap().from, o(20));
+    append(&mut log, 2, 3);
+    log.flush().unwrap();
+    let (batches, _) = read_all(&log, o(20), 700);
+    drop(log);
+    for line in [None, Some(line)] {
+        let (log, _) = open(&fs, small(), line, false);
+        assert_eq!(log.log_end(), o(23));
+        assert_eq!(read_all(&log, o(20), 700), (batches.clone(), vec![]));
+    }
+}
