@@ -287,9 +287,15 @@ impl Link {
                     );
                 }
                 let answer = tasks::aside(|| {
+                    let log_start = partition.reader().bounds().log_start;
                     partition.prepare_reset(&reset)?;
                     self.checkpoint(&partition)?;
-                    partition.reset(&reset)
+                    let attached = partition.reset(&reset)?;
+                    // What comes now must not lie before the log start that is on file.
+                    if reset.to < log_start {
+                        self.checkpoint(&partition)?;
+                    }
+                    Ok(attached)
                 });
                 self.answer(reset.id, answer);
             }

@@ -159,9 +159,18 @@ impl Process {
             Effect::Reset(reset) => {
                 self.deafen(reset.id, cx);
                 let prepared = self.follow(reset.id, cx, |slot, _| slot.replica.prepare_reset(&reset));
+                let log_start = self.slot(reset.id).map_or(Offset::ZERO, |slot| slot.replica.log().log_start());
                 let answer = prepared
                     .and_then(|()| self.checkpoint_before_cut())
-                    .and_then(|()| self.follow(reset.id, cx, |slot, effects| slot.replica.reset(&reset, effects)));
+                    .and_then(|()| self.follow(reset.id, cx, |slot, effects| slot.replica.reset(&reset, effects)))
+                    .and_then(|attached| {
+                        // What comes now must not lie before the log start that is on file.
+                        if reset.to < log_start {
+                            self.checkpoint_before_cut().map(|()| attached)
+                        } else {
+                            Ok(attached)
+                        }
+                    });
                 self.answer(end, reset.id, answer);
             }
             Effect::Append { mut head, batches } => {
