@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chronik_log::fs::{DirEntry, File, Fs, MemFs, OpenMode};
@@ -13,8 +13,9 @@ pub(crate) trait Hooks: Debug + Send + Sync {
     /// Before a read of a file.
     fn before_read(&self) {}
 
-    /// A sync of a file.
-    fn sync(&self, sync: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
+    /// A sync of the file at `path`.
+    fn sync(&self, path: &Path, sync: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
+        let _ = path;
         sync()
     }
 }
@@ -32,13 +33,15 @@ struct HookedFs<H> {
 
 #[derive(Debug)]
 struct HookedFile<H> {
+    path: PathBuf,
     inner: Arc<dyn File>,
     hooks: Arc<H>,
 }
 
 impl<H: Hooks + 'static> Fs for HookedFs<H> {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(HookedFile { inner: self.inner.open(path, mode)?, hooks: Arc::clone(&self.hooks) }))
+        let (path, inner) = (path.to_owned(), self.inner.open(path, mode)?);
+        Ok(Arc::new(HookedFile { path, inner, hooks: Arc::clone(&self.hooks) }))
     }
     fn lock(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         self.inner.lock(path)
@@ -93,7 +96,7 @@ impl<H: Hooks + 'static> File for HookedFile<H> {
         self.inner.len()
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.hooks.sync(&|| self.inner.sync_data())
+        self.hooks.sync(&self.path, &|| self.inner.sync_data())
     }
     fn sync_file_system(&self) -> io::Result<()> {
         self.inner.sync_file_system()

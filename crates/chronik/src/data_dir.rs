@@ -34,7 +34,23 @@ pub(crate) fn open(
     if let Some(problem) = free_bytes(&root).and_then(|free| too_full(&root, free)) {
         return Err(problem);
     }
-    DataDir::open(fs, root, node_id, new_cluster_id).map_err(|error| explain(&error))
+    let dir = DataDir::open(fs, root, node_id, new_cluster_id).map_err(|error| explain(&error))?;
+    let replayed = dir.replayed();
+    for (path, position) in &replayed.damage {
+        tracing::error!(
+            file = %path.display(), position,
+            "a group commit in the sync journal is damaged, recovery tells what is missing in the logs"
+        );
+    }
+    if replayed.records > 0 {
+        tracing::info!(
+            commits = replayed.records,
+            bytes = replayed.bytes,
+            segments = replayed.segments.len(),
+            "sync journal replayed"
+        );
+    }
+    Ok(dir)
 }
 
 /// Whether the directory can be used, before anything is promised in its name.
@@ -99,6 +115,13 @@ pub(crate) fn explain(error: &DirError) -> Problem {
         DirError::BadIdentity { path, what } => Problem::new(
             format!("{} is damaged: {what}", path.display()),
             "restore that file from a backup, or choose another directory with --data-dir DIR",
+        ),
+        DirError::BadSyncJournal { path } => Problem::new(
+            format!(
+                "{} is damaged: what was acknowledged last may be missing from the logs without it",
+                path.display()
+            ),
+            "restore that file, or remove it to start with what the logs have",
         ),
         DirError::Io { path, action, source } => {
             Problem::new(format!("{} cannot be {action}: {source}", path.display()), after_io_error(source, path))

@@ -82,7 +82,7 @@ pub(crate) async fn run(config: NodeConfig, started: Instant) -> Result<(), Prob
                 }
             }
         }
-        (identity, _) => identity.map(|Identity { cluster_id, node_id }| Adopted { cluster_id, node_id }),
+        (identity, _) => identity.map(|Identity { cluster_id, node_id, .. }| Adopted { cluster_id, node_id }),
     };
     let node_id = config.node_id.or(identity.map(|identity| identity.node_id)).unwrap_or(FIRST_NODE);
     let cluster_id = identity.map(|identity| identity.cluster_id);

@@ -6,6 +6,7 @@
 //! DATA/checkpoint, DATA/checkpoint-page-cache, DATA/clean-stop
 //!                                    see `checkpoint`
 //! DATA/metadata/                     the controller's log
+//! DATA/wal/sync-journal~*            see `sync_journal`
 //! DATA/wal/.sync                     where `wal` is a file system of its own: what its syncs go through
 //! DATA/wal/<topic>/topic-id          whose directory it is, see `topic_id`
 //! DATA/wal/<topic>/<partition>/      a partition's log
@@ -23,10 +24,13 @@ use parking_lot::Mutex;
 
 use crate::checkpoint::{self, Checkpoint, Checkpoints};
 use crate::fs::{Durability, File, Fs, OpenMode, read_small_file, replace_file};
+use crate::sync_journal::{self, Replayed, SyncJournal, SyncJournalLimits};
 use crate::topic_id;
 
 /// The format this code reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+/// From how many segments on one sync of the file system is taken for cheaper than theirs.
+const SYNC_ALL_MIN: usize = 8;
 const LOCK_FILE: &str = ".lock";
 const META_FILE: &str = "meta.properties";
 const SYNC_FILE: &str = ".sync";
@@ -74,6 +78,12 @@ pub enum DirError {
         /// What is wrong.
         what: &'static str,
     },
+    /// Nobody can tell what was acknowledged last and is not in the logs.
+    #[error("{} is damaged: what was acknowledged last may be missing from the logs without it; restore the file, or remove it to start with what the logs have", path.display())]
+    BadSyncJournal {
+        /// The file.
+        path: PathBuf,
+    },
     /// It cannot be read or written.
     #[error("cannot use data directory: {} cannot be {action}: {source}", path.display())]
     Io {
@@ -89,6 +99,8 @@ pub enum DirError {
 /// Whose a data directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
+    /// The format it was last written in.
+    pub version: u32,
     /// The cluster it belongs to.
     pub cluster_id: Uuid,
     /// The node it belongs to.
@@ -110,6 +122,7 @@ pub struct DataDir {
     file_systems: Vec<Arc<dyn File>>,
     /// What the first sync of the file system that failed said.
     sync_failed: Mutex<Option<String>>,
+    replayed: Replayed,
 }
 
 impl DataDir {
@@ -123,7 +136,7 @@ impl DataDir {
         let meta = root.join(META_FILE);
         let above = above(&*fs, &root);
         // Read first: nothing is created in a directory that turns out to be somebody else's.
-        let identity = Self::cluster_for(&*fs, &root, node_id)?;
+        let identity = Self::identity_for(&*fs, &root, node_id)?;
         fs.create_dir_all(&root).map_err(io_error(&root, "created"))?;
         let lock_path = root.join(LOCK_FILE);
         let lock = fs.lock(&lock_path).map_err(|source| match source.kind() {
@@ -133,14 +146,23 @@ impl DataDir {
         // Again under the lock: another process may have made it meanwhile.
         let identity = match identity {
             Some(identity) => Some(identity),
-            None => Self::cluster_for(&*fs, &root, node_id)?,
+            None => Self::identity_for(&*fs, &root, node_id)?,
         };
         let created = identity.is_none();
+        let write_meta = |cluster_id: Uuid| {
+            let text = format!("version={FORMAT_VERSION}\ncluster.id={cluster_id}\nnode.id={node_id}\n");
+            replace_file(&*fs, &meta, text.as_bytes(), Durability::Durable).map_err(io_error(&meta, "written"))
+        };
         let cluster_id = match identity {
-            Some(cluster_id) => cluster_id,
+            Some(Identity { cluster_id, version, .. }) => {
+                // A version that knows no sync journal would start without what is only there.
+                if version < FORMAT_VERSION {
+                    write_meta(cluster_id)?;
+                }
+                cluster_id
+            }
             None => {
-                let text = format!("version={FORMAT_VERSION}\ncluster.id={new_cluster_id}\nnode.id={node_id}\n");
-                replace_file(&*fs, &meta, text.as_bytes(), Durability::Durable).map_err(io_error(&meta, "written"))?;
+                write_meta(new_cluster_id)?;
                 for (dir, must) in above {
                     // A process that died may have made those that were there; the system may not let us sync them.
                     if let (Err(source), true) = (fs.sync_dir(dir), must) {
@@ -164,7 +186,51 @@ impl DataDir {
         // Who cannot tell does without: every checkpoint is a durable one then.
         let page_cache = |dir: &Path| fs.page_cache(dir).ok().flatten();
         let page_cache = page_cache(&root).zip(page_cache(&wal)).map(|(root, wal)| format!("{root} {wal}"));
-        Ok(Self { fs, root, cluster_id, node_id, created, page_cache, file_systems, sync_failed: Mutex::new(None) })
+        let mut dir = Self {
+            fs,
+            root,
+            cluster_id,
+            node_id,
+            created,
+            page_cache,
+            file_systems,
+            sync_failed: Mutex::new(None),
+            replayed: Replayed::default(),
+        };
+        dir.replay()?;
+        Ok(dir)
+    }
+
+    /// Puts what the sync journal has where it belongs, durably; nothing in it counts afterwards.
+    fn replay(&mut self) -> Result<(), DirError> {
+        let wal = self.wal_dir();
+        let failed = |(path, source): (PathBuf, io::Error)| match source.kind() {
+            io::ErrorKind::InvalidData => DirError::BadSyncJournal { path },
+            _ => DirError::Io { path, action: "replayed", source },
+        };
+        self.replayed = sync_journal::replay(&self.fs, &wal).map_err(failed)?;
+        if !self.replayed.counted {
+            return Ok(());
+        }
+        if self.replayed.segments.len() >= SYNC_ALL_MIN {
+            self.sync_all()?;
+        } else {
+            for path in &self.replayed.segments {
+                let synced = self.fs.open(path, OpenMode::Write).and_then(|file| file.sync_data());
+                synced.map_err(|source| self.error(path, "synced", source))?;
+            }
+        }
+        sync_journal::forget(&*self.fs, &wal).map_err(failed)
+    }
+
+    /// What the sync journal of the process before had.
+    pub fn replayed(&self) -> &Replayed {
+        &self.replayed
+    }
+
+    /// A journal for the group commits of the directory's logs.
+    pub fn sync_journal(&self, limits: SyncJournalLimits) -> SyncJournal {
+        SyncJournal::new(Arc::clone(&self.fs), self.wal_dir(), limits)
     }
 
     /// Whose a directory is, without taking it: nothing is locked, created or changed. `None` where it has no identity yet,
@@ -187,16 +253,16 @@ impl DataDir {
         }
         let node_id = NodeId::new(parsed(&values, "node.id").ok_or_else(|| bad("no usable node.id"))?);
         let cluster_id = parsed(&values, "cluster.id").ok_or_else(|| bad("no usable cluster.id"))?;
-        Ok(Some(Identity { cluster_id, node_id }))
+        Ok(Some(Identity { version, cluster_id, node_id }))
     }
 
-    /// The cluster of a directory that is to be `wanted`'s.
-    fn cluster_for(fs: &dyn Fs, root: &Path, wanted: NodeId) -> Result<Option<Uuid>, DirError> {
+    /// The identity of a directory that is to be `wanted`'s.
+    fn identity_for(fs: &dyn Fs, root: &Path, wanted: NodeId) -> Result<Option<Identity>, DirError> {
         match Self::identity(fs, root)? {
             Some(Identity { node_id, .. }) if node_id != wanted => {
                 Err(DirError::OtherNode { path: root.to_owned(), found: node_id, wanted })
             }
-            identity => Ok(identity.map(|identity| identity.cluster_id)),
+            identity => Ok(identity),
         }
     }
 
@@ -376,7 +442,8 @@ impl DataDir {
     }
 
     /// Replaces every partition's checkpoint; durable when this returns. What the page cache was said to have is forgotten,
-    /// so that a log may be cut from then on to where its line says.
+    /// so that a log may be cut from then on to where its line says; a sync journal that has bytes of it must have been
+    /// renewed before.
     pub fn write_checkpoint<'a>(
         &self,
         partitions: impl IntoIterator<Item = (&'a TopicPartition, &'a Checkpoint)>,
@@ -407,16 +474,19 @@ impl DataDir {
             .map_err(|source| self.error(&self.root.join(checkpoint::PAGE_CACHE_FILE), "removed", source))
     }
 
+    /// An error where [`DataDir::sync_all`] has failed once.
+    pub(crate) fn none_failed(&self) -> io::Result<()> {
+        earlier(&self.sync_failed.lock())
+    }
+
     /// Makes everything in the directory durable, with all else on its file systems. A failed write-back since the
     /// directory was opened is an error, and stays one: the system tells it once, to whoever asks first, and which bytes
     /// were lost it does not tell. So nothing may count on a sync of the whole file system any more, nor the next start on
     /// what was said of the page cache.
     pub fn sync_all(&self) -> Result<(), DirError> {
         let mut failed = self.sync_failed.lock();
-        let outcome = match &*failed {
-            Some(first) => Err(io::Error::other(format!("an earlier sync failed: {first}"))),
-            None => self.file_systems.iter().try_for_each(|file| file.sync_file_system()),
-        };
+        let outcome =
+            earlier(&failed).and_then(|()| self.file_systems.iter().try_for_each(|file| file.sync_file_system()));
         outcome.map_err(|source| {
             failed.get_or_insert_with(|| source.to_string());
             let source = match self.forget_written() {
@@ -426,6 +496,10 @@ impl DataDir {
             self.error(&self.root, "synced", source)
         })
     }
+}
+
+fn earlier(failed: &Option<String>) -> io::Result<()> {
+    failed.as_ref().map_or(Ok(()), |first| Err(io::Error::other(format!("an earlier sync failed: {first}"))))
 }
 
 /// The directories above one, and whether each must be synced for its name to be durable: those that get a name now.

@@ -1,8 +1,8 @@
 //! Making a log durable outside its lock: what to sync, and what that makes durable.
 //!
-//! Order is contract: [`FlushJob::run`] must have returned success before [`crate::Log::flushed`] gets the job back. A
-//! failed job goes to [`crate::Log::fail`]; it is never run again, since a sync that succeeds after one that failed
-//! proves nothing.
+//! Order is contract: [`FlushJob::run`], or the commit of a sync journal that took the job over, must have returned success
+//! before [`crate::Log::flushed`] gets the job back. A failed job goes to [`crate::Log::fail`]; it is never run again, since
+//! a sync that succeeds after one that failed proves nothing.
 
 use std::collections::HashSet;
 use std::io;
@@ -26,6 +26,10 @@ pub struct FlushJob {
     pub(crate) heads_sum: u32,
     pub(crate) truncations: u64,
     pub(crate) covers: u64,
+    /// Where in the active segment the bytes begin that are not durable; `None` where an earlier segment has some.
+    pub(crate) from: Option<u64>,
+    /// A [`crate::SyncJournal`] has the bytes: the segment's file does not yet.
+    pub(crate) journaled: bool,
 }
 
 impl FlushJob {
@@ -48,9 +52,25 @@ impl FlushJob {
         Ok(())
     }
 
+    /// The job as one that a [`crate::SyncJournal`] has made durable instead.
+    #[must_use]
+    pub fn journaled(self) -> Self {
+        Self { journaled: true, ..self }
+    }
+
     /// The log end that becomes durable, exclusive.
     pub fn end(&self) -> Offset {
         self.mark.offset
+    }
+
+    /// Where the bytes lie, if they are all that is to be synced: file, position, and the position behind them.
+    pub(crate) fn bytes(&self) -> Option<(&Arc<dyn File>, u64, u64)> {
+        match (self.files.as_slice(), self.from) {
+            ([file], Some(from)) if self.paths.is_empty() && self.dirs.is_empty() && from < self.mark.position => {
+                Some((file, from, self.mark.position))
+            }
+            _ => None,
+        }
     }
 
     /// How many files and directories are synced.

@@ -134,6 +134,9 @@ impl Log {
             self.durable = Mark { offset: log_end, segment: self.active.base_offset, position: size };
             self.durable_heads_sum = self.heads_sum;
         }
+        if self.in_place.segment == dropped.base_offset {
+            (self.in_place, self.in_place_heads_sum) = (self.durable, self.durable_heads_sum);
+        }
         Ok(())
     }
 
@@ -170,8 +173,7 @@ impl Log {
         if self.durable.offset > end {
             let file = segment.file().map_err(|error| segment.io(error))?;
             let sum = crate::scan::sum_heads(&*file, position).map_err(|error| segment.io(error))?;
-            self.durable = Mark { offset: end, segment: segment.base_offset, position };
-            self.durable_heads_sum = sum;
+            self.lower_durable(Mark { offset: end, segment: segment.base_offset, position }, sum);
         }
         self.lower_high_watermark(end);
         Ok(end)
@@ -212,7 +214,8 @@ impl Log {
     }
 
     /// Drops everything and begins anew at `base`. With `reason` the batches are copied to a file first, as
-    /// [`Log::cut_aside`] does. Write a checkpoint after a [`Log::prepare_cut`] at the first segment, then call this.
+    /// [`Log::cut_aside`] does. Write a checkpoint after a [`Log::prepare_cut`] at the first segment, then call this, and write
+    /// another one before the next append where `base` lies before the log start.
     pub fn reset_to(&mut self, base: Offset, reason: Option<&str>) -> Result<(), LogError> {
         self.online().map_err(LogError::Offline)?;
         if base < Offset::ZERO {
@@ -253,8 +256,8 @@ impl Log {
         self.producers_changed = true;
         self.snapshot_pending = None;
         self.recent_ends.clear();
-        self.durable = Mark { offset: base, segment: base, position: 0 };
-        self.durable_heads_sum = 0;
+        (self.durable, self.durable_heads_sum) = (Mark { offset: base, segment: base, position: 0 }, 0);
+        (self.in_place, self.in_place_heads_sum) = (self.durable, self.durable_heads_sum);
         {
             let mut view = self.shared.view.write();
             view.segments = vec![Arc::clone(&self.active)];

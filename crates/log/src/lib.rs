@@ -25,6 +25,7 @@ mod recovery;
 mod retention;
 mod scan;
 mod segment;
+mod sync_journal;
 mod topic_id;
 mod truncation;
 
@@ -40,3 +41,4 @@ pub use reader::{Bounds, LogReader, LogSlice, ReadBound, ReadError, ReplicaSlice
 pub use recovery::{Recovered, RecoveryError};
 pub use retention::DeletedSegment;
 pub use scan::Reason;
+pub use sync_journal::{CommitError, Preparation, Prepared, Release, Replayed, SyncJournal, SyncJournalLimits};

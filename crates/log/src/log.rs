@@ -209,6 +209,9 @@ pub struct Log {
     pub(crate) snapshot_pending: Option<(Offset, Vec<u8>)>,
     pub(crate) durable: Mark,
     pub(crate) durable_heads_sum: u32,
+    /// What of the durable part the segments have themselves: the rest is in the sync journal as well, and only there durable.
+    pub(crate) in_place: Mark,
+    pub(crate) in_place_heads_sum: u32,
     pub(crate) pending: Pending,
     pub(crate) recent_ends: VecDeque<Mark>,
     pub(crate) truncations: u64,
@@ -218,6 +221,8 @@ pub struct Log {
     /// The file of leader epochs has, or once had, an entry that a power cut may bring back.
     epochs_on_file: bool,
     failed: Option<Arc<str>>,
+    /// A sync failed: what was written and not synced before is perhaps nowhere, whatever a later sync says.
+    pub(crate) sync_failed: bool,
 }
 
 /// What recovery hands to [`Log::assemble`].
@@ -307,6 +312,8 @@ impl Log {
             snapshot_pending: None,
             durable: parts.durable,
             durable_heads_sum: parts.durable_heads_sum,
+            in_place: parts.durable,
+            in_place_heads_sum: parts.durable_heads_sum,
             pending: parts.pending,
             recent_ends: VecDeque::new(),
             truncations: 0,
@@ -314,6 +321,7 @@ impl Log {
             kept_high_watermark: Kept::default(),
             epochs_on_file: parts.epochs_on_file,
             failed: None,
+            sync_failed: false,
         }
     }
 
@@ -351,7 +359,7 @@ impl Log {
 
     /// Where the next recovery begins once a checkpoint is written, exclusive end of the verified part.
     pub fn recovery_point(&self) -> Offset {
-        self.durable.offset
+        self.in_place.offset
     }
 
     fn end_mark(&self) -> Mark {
@@ -657,8 +665,11 @@ impl Log {
         let log_end = self.log_end();
         let place = Arc::clone(&self.shared.place);
         let file = self.active_file()?;
-        if self.config.sync_on_roll {
-            file.sync_data().map_err(|source| self.io_failed(self.active.path(LOG_SUFFIX), source))?;
+        if self.config.sync_on_roll
+            && let Err(source) = file.sync_data()
+        {
+            self.sync_failed = true;
+            return Err(self.io_failed(self.active.path(LOG_SUFFIX), source));
         }
         let sealed = self.active.spill(true).and_then(|()| self.write_sum());
         sealed.map_err(|source| self.io_failed(self.active.path(INDEX_SUFFIX), source))?;
@@ -737,20 +748,47 @@ impl Log {
             heads_sum: self.heads_sum,
             truncations: self.truncations,
             covers: 0,
+            from: (self.durable.segment == self.active.base_offset).then_some(self.durable.position),
+            journaled: false,
         };
         self.pending.collect(&mut job);
         Some(job)
     }
 
+    /// Whether [`Log::flushed`] will count a job: not once the log was cut, or a cut prepared, after the job.
+    pub fn expects(&self, job: &FlushJob) -> bool {
+        self.failed.is_none() && job.truncations == self.truncations
+    }
+
     /// Takes back a job that ran without error and moves the durable end.
     pub fn flushed(&mut self, job: FlushJob) {
-        if self.failed.is_some() || job.truncations != self.truncations {
+        if !self.expects(&job) {
             return;
         }
         self.pending.synced(job.covers);
         if job.mark.offset >= self.durable.offset {
             self.durable = job.mark;
             self.durable_heads_sum = job.heads_sum;
+        }
+        if !job.journaled && job.mark.offset >= self.in_place.offset {
+            self.in_place = job.mark;
+            self.in_place_heads_sum = job.heads_sum;
+        }
+    }
+
+    /// Says that what a sync journal had of this log was synced in the log's own files after the last call of
+    /// [`Log::flushed`]: recovery need not look below the durable end.
+    pub fn released(&mut self) {
+        if self.failed.is_none() {
+            (self.in_place, self.in_place_heads_sum) = (self.durable, self.durable_heads_sum);
+        }
+    }
+
+    /// Moves the durable end back: the log is cut there.
+    pub(crate) fn lower_durable(&mut self, to: Mark, heads_sum: u32) {
+        (self.durable, self.durable_heads_sum) = (to, heads_sum);
+        if self.in_place.offset >= to.offset {
+            (self.in_place, self.in_place_heads_sum) = (to, heads_sum);
         }
     }
 
@@ -759,6 +797,7 @@ impl Log {
         if self.failed.is_none() {
             self.durable = self.end_mark();
             self.durable_heads_sum = self.heads_sum;
+            (self.in_place, self.in_place_heads_sum) = (self.durable, self.durable_heads_sum);
             self.pending = Pending::default();
         }
     }
@@ -772,12 +811,26 @@ impl Log {
                 self.flushed(job);
                 Ok(())
             }
-            Err(source) => Err(self.change_failed(self.shared.place.dir.clone(), source)),
+            Err(source) => {
+                self.sync_failed = true;
+                Err(self.change_failed(self.shared.place.dir.clone(), source))
+            }
         }
     }
 
     /// Takes the log offline after a failed flush.
     pub fn fail(&mut self, error: &io::Error) {
+        self.sync_failed = true;
+        self.go_offline(error);
+    }
+
+    /// Whether a sync of the log's files failed: no later one proves anything then, so what a sync journal has of the log
+    /// has to stay there.
+    pub fn sync_failed(&self) -> bool {
+        self.sync_failed
+    }
+
+    fn go_offline(&mut self, error: &io::Error) {
         if self.failed.is_none() {
             self.failed = Some(error.to_string().into());
             self.shared.view.write().offline = true;
@@ -788,7 +841,7 @@ impl Log {
     /// they did: no call opens, writes, renames or removes anything from now on. Stopping is [`Log::close_cleanly`].
     pub fn give_up(&mut self) {
         self.shared.place.give_up();
-        self.fail(&io::Error::other("its files are being removed"));
+        self.go_offline(&io::Error::other("its files are being removed"));
     }
 
     pub(crate) fn online(&self) -> Result<(), Arc<str>> {
@@ -799,7 +852,7 @@ impl Log {
     /// begun, and what was done before it can be done again.
     fn disk_failed(&mut self, error: &io::Error) {
         if !is_out_of_files(error) {
-            self.fail(error);
+            self.go_offline(error);
         }
     }
 
@@ -827,13 +880,13 @@ impl Log {
             self.producers_changed = false;
         }
         // A snapshot of batches that are not durable yet could outlive them.
-        if let Some((offset, bytes)) = self.snapshot_pending.take_if(|(offset, _)| *offset <= self.durable.offset)
+        if let Some((offset, bytes)) = self.snapshot_pending.take_if(|(offset, _)| *offset <= self.in_place.offset)
             && let Err((file, source)) = self.write_snapshot(offset, &bytes)
         {
             self.producers_changed = true;
             return Err(self.change_failed(file, source));
         }
-        Ok(self.checkpoint_at(self.durable, self.durable_heads_sum))
+        Ok(self.checkpoint_at(self.in_place, self.in_place_heads_sum))
     }
 
     /// What the next recovery may rely on for as long as the page cache lives: everything up to the log end. `None` for a
@@ -888,7 +941,7 @@ impl Log {
         self.snapshots.sort();
         while self.snapshots.len() > SNAPSHOTS_KEPT {
             // The newest that a power cut cannot take its batches from stays.
-            let durable = self.snapshots.partition_point(|offset| *offset <= self.durable.offset);
+            let durable = self.snapshots.partition_point(|offset| *offset <= self.in_place.offset);
             let path = place.path(self.snapshots.remove(usize::from(durable == 1)), SNAPSHOT_SUFFIX);
             remove_if_there(&*place.fs, &path).map_err(|error| (path, error))?;
         }

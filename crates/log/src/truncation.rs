@@ -54,14 +54,16 @@ impl Log {
         self.recent_ends.clear();
         self.truncations += 1;
         let cut = self.cut_files(&segment, position, end, &removed);
-        cut.map_err(|source| self.change_failed(segment.path(LOG_SUFFIX), source))?;
+        cut.map_err(|source| {
+            self.sync_failed = true;
+            self.change_failed(segment.path(LOG_SUFFIX), source)
+        })?;
         self.active = segment;
         self.active_file = None;
         self.active_began = None;
         self.heads_sum = self.sum_heads(position)?;
         if self.durable.offset > end {
-            self.durable = Mark { offset: end, segment: self.active.base_offset, position };
-            self.durable_heads_sum = self.heads_sum;
+            self.lower_durable(Mark { offset: end, segment: self.active.base_offset, position }, self.heads_sum);
         }
         let epochs = self.leader_epochs();
         self.write_epochs(&epochs, Durability::Visible).map_err(|(file, source)| self.change_failed(file, source))?;

@@ -390,11 +390,14 @@ impl<T> Replica<T> {
                 // An error takes the log offline, which the next call says.
                 let _ = self.follow_log_start();
             }
-            Err(error) => {
-                self.log.fail(&error);
-                self.refuse_parked(Unacknowledged::Offline, effects);
-            }
+            Err(error) => self.sync_failed(&error, effects),
         }
+    }
+
+    /// A sync of the log's files failed that no flush job asked for: the replica is offline, as after one that did.
+    pub fn sync_failed(&mut self, error: &io::Error, effects: &mut Vec<Effect<T>>) {
+        self.log.fail(error);
+        self.refuse_parked(Unacknowledged::Offline, effects);
     }
 
     /// Takes new settings for the log and the durability.

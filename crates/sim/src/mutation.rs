@@ -47,6 +47,10 @@ pub enum Mutation {
     QueueDrops,
     /// R9 of the replication rules: a change of the ISR counts although no follower has heard of it.
     IsrUnheard,
+    /// J1: what the sync journal has of a log still counts when the log is cut.
+    JournalKept,
+    /// J2: a log's bytes leave the sync journal after a sync that succeeded, although one had failed before.
+    ReleaseTrusted,
 }
 
 impl Mutation {
@@ -69,6 +73,8 @@ impl Mutation {
         (Self::DataWithoutMetadata, "M17", Some(100)),
         (Self::QueueDrops, "M18", Some(100)),
         (Self::IsrUnheard, "R9", None),
+        (Self::JournalKept, "J1", Some(100)),
+        (Self::ReleaseTrusted, "J2", Some(100)),
     ];
 }
 

@@ -91,6 +91,8 @@ pub struct Plan {
     pub mode: Mode,
     /// Whether only durable bytes count.
     pub fsync: bool,
+    /// Whether small appends become durable through the sync journal.
+    pub journal: bool,
     /// `min.insync.replicas`.
     pub min_insync: usize,
     /// `replica.lag.time.max.ms`.
@@ -148,6 +150,7 @@ impl Plan {
             partitions: random.between(1, 2) as i32,
             mode,
             fsync,
+            journal: !Random::new(seed, "journal").one_in(4),
             min_insync,
             lag_time_max: Duration::from_millis(random.between(500, 5_000)),
             heartbeat,
@@ -182,7 +185,11 @@ impl fmt::Display for Plan {
             self.nodes,
             self.partitions,
             self.mode,
-            if self.fsync { "fsync" } else { "page-cache" },
+            match (self.fsync, self.journal) {
+                (true, true) => "fsync by journal",
+                (true, false) => "fsync",
+                (false, _) => "page-cache",
+            },
             self.min_insync,
             self.segment_bytes,
             self.append_bytes_max,

@@ -1,21 +1,21 @@
 //! Group commit: one thread turns the appends of all partitions since its last round into few syncs.
 //!
-//! While a round is under way further appends gather, so the rounds grow with the load. A few partitions are synced
-//! file by file, several at once, so that they share the file system's commits; many by one `syncfs`, whose cost does not
-//! grow with their number.
+//! While a round is under way further appends gather, so the rounds grow with the load.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use chronik_log::FlushJob;
+use chronik_log::SyncJournalLimits;
 use chronik_log::dir::DataDir;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::partition::Partition;
-use super::syncers::{Syncers, told};
+use super::releases::{self, Releases};
+use super::round::Round;
+use super::syncers::Syncers;
 use crate::metrics::Metrics;
 use crate::tasks;
 
@@ -28,14 +28,6 @@ pub(crate) struct FlushQueue {
     state: Mutex<State>,
     wanted: Condvar,
     round: Mutex<Round>,
-}
-
-/// Syncs, one round at a time. Held from the cutting of the jobs until every outcome is told: the system tells a failed
-/// write-back once for each open file, so of two threads that sync the same one the other hears of a success. A round's
-/// jobs have no file in common.
-#[derive(Debug, Default)]
-pub(super) struct Round {
-    syncers: Arc<Syncers>,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +50,7 @@ impl FlushQueue {
     }
 
     fn syncers(&self) -> Arc<Syncers> {
-        Arc::clone(&self.round.lock().syncers)
+        self.round.lock().syncers()
     }
 
     /// The right to sync; blocks while somebody else does.
@@ -82,43 +74,28 @@ impl FlushQueue {
 /// Starts the thread.
 pub(crate) fn start(queue: Arc<FlushQueue>, dir: Arc<DataDir>, metrics: Arc<Metrics>) -> io::Result<JoinHandle<()>> {
     let syncers = queue.syncers();
-    let others = syncers.start(&dir)?;
+    let mut others = syncers.start(&dir)?;
+    let releases = Arc::new(Releases::default());
+    others.push(releases::start(Arc::clone(&releases), Arc::clone(&queue), Arc::clone(&dir))?);
+    queue.round().use_journal(dir.sync_journal(SyncJournalLimits::default()));
     tasks::thread("flusher", move || {
         while let Some(partitions) = queue.next_round() {
             let mut round = queue.round();
             let started = Instant::now();
-            round.flush(&partitions, &dir);
+            round.commit(&partitions, &dir);
             metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
+            if round.wants_attention() {
+                releases.want();
+            }
         }
         syncers.stop();
+        releases.stop();
         for other in others {
             if other.join().is_err() {
                 tracing::error!("a thread that syncs has panicked");
             }
         }
     })
-}
-
-impl Round {
-    /// Makes everything appended to `partitions` before the call durable, and tells them.
-    pub(super) fn flush(&mut self, partitions: &VecDeque<Arc<Partition>>, dir: &DataDir) {
-        // One that a checkpoint flushed while it was listed may be listed again: its file must not be synced by two.
-        let mut taken = HashSet::new();
-        let jobs: Vec<(Arc<Partition>, FlushJob)> = partitions
-            .iter()
-            .filter(|partition| taken.insert(Arc::as_ptr(partition)))
-            .filter_map(|partition| Some((Arc::clone(partition), partition.take_flush_job()?)))
-            .collect();
-        let syncs: usize = jobs.iter().map(|(_, job)| job.syncs()).sum();
-        if syncs >= SYNC_ALL_MIN {
-            let outcome = dir.sync_all();
-            for (partition, job) in jobs {
-                partition.flushed(job, told(&outcome));
-            }
-        } else {
-            self.syncers.run(jobs, dir);
-        }
-    }
 }
 
 #[cfg(test)]

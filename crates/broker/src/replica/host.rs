@@ -389,7 +389,10 @@ impl ReplicaHost {
         }
         // The other one is done with its files, once a sync that is under way is over.
         known.give_up();
-        drop(self.shared.flush_queue.round());
+        if let Err(error) = self.sync_in_place() {
+            tracing::error!(partition = %known.name(), %error, "partition cannot be opened again");
+            return None;
+        }
         let mut checkpoints = Checkpoints::default();
         {
             // Recovery may cut what was said to be written.
@@ -506,13 +509,30 @@ impl ReplicaHost {
     pub(crate) fn write_checkpoint(&self) -> Result<(), DirError> {
         let mut on_file = self.checkpoints.lock();
         let covered = self.metrics.uncheckpointed_bytes();
-        self.shared.flush_queue.round().flush(&self.all().into(), &self.dir);
+        self.sync_in_place()?;
         self.replace_checkpoints(&mut on_file, |partition| {
             let checkpoint = partition.checkpoint();
             checkpoint.map_err(|error| tracing::debug!(partition = %partition.name(), %error, "checkpoint stays")).ok()
         })?;
         self.metrics.checkpointed(covered);
         Ok(())
+    }
+
+    /// Makes everything durable where it lies, so that nothing in the sync journal counts any more: before a log is cut, or
+    /// another one comes to lie where it does. Blocks.
+    fn sync_in_place(&self) -> Result<(), DirError> {
+        let queue = &self.shared.flush_queue;
+        // Most of it while group commits go on.
+        let release = queue.round().everything();
+        let outcome = release.as_ref().map_or(Ok(()), |release| release.run(&self.dir, flusher::SYNC_ALL_MIN));
+        let mut round = queue.round();
+        let synced = release.map_or(Ok(()), |release| round.synced(&release, outcome, &self.dir));
+        round.flush(&self.all().into(), &self.dir);
+        self.emptied(synced.and_then(|()| round.empty_journal(false, &self.dir)))
+    }
+
+    fn emptied(&self, outcome: io::Result<()>) -> Result<(), DirError> {
+        outcome.map_err(|source| DirError::Io { path: self.dir.wal_dir(), action: "synced", source })
     }
 
     /// Writes down how far each log is written, for a recovery in the life of this page cache. Syncs no log. Returns how many
@@ -583,6 +603,7 @@ impl ReplicaHost {
         // Closing a log syncs it as well.
         let mut round = self.shared.flush_queue.round();
         round.flush(&self.all().into(), &self.dir);
+        let emptied = self.emptied(round.empty_journal(true, &self.dir));
         let written = self.replace_checkpoints(&mut on_file, |partition| {
             let closed = partition.with_log(|log| log.close_cleanly());
             partition.close();
@@ -598,6 +619,7 @@ impl ReplicaHost {
         }
         drop(round);
         self.shared.flush_queue.stop();
+        emptied?;
         written?;
         if let Some(error) = failed {
             return Err(error.into());
@@ -633,7 +655,7 @@ impl ReplicaHost {
 
     /// Keeps the files of a topic that only this node had, and that nobody deleted.
     fn keep_aside(&self, topic: &str, id: TopicId) {
-        match self.dir.keep_topic_aside(topic, id) {
+        match self.sync_in_place().and_then(|()| self.dir.keep_topic_aside(topic, id)) {
             Ok(Some(kept)) => {
                 tracing::warn!(topic, kept = %kept.display(), "the leader does not have this topic, its files are kept aside");
             }
@@ -750,7 +772,7 @@ impl ImageListener for ReplicaHost {
             let mut partitions = registry.remove(topic.id).map(|t| t.partitions.clone()).unwrap_or_default();
             for gone in partitions.split_off(topic.partitions.len().min(partitions.len())).into_iter().flatten() {
                 gone.give_up();
-                match self.dir.keep_partition_aside(gone.name(), topic.id) {
+                match self.sync_in_place().and_then(|()| self.dir.keep_partition_aside(gone.name(), topic.id)) {
                     Ok(kept) => {
                         let kept = kept.as_deref().unwrap_or(Path::new("-")).display();
                         tracing::warn!(partition = %gone.name(), %kept, "the leader does not have this partition, its files are kept aside");

@@ -8,6 +8,8 @@ mod isr;
 mod lost;
 mod maintenance;
 mod partition;
+mod releases;
+mod round;
 mod segment_part;
 mod syncers;
 mod waiters;

@@ -69,8 +69,6 @@ pub(crate) struct Partition {
     shared: Arc<Shared>,
     /// Listed in the flush queue and not yet taken out of it.
     flush_queued: AtomicBool,
-    /// A sync has failed: what the disk holds is not known before a restart has read it.
-    sync_failed: AtomicBool,
     mark: Mark,
 }
 
@@ -173,7 +171,6 @@ impl Partition {
             settings: ArcSwap::from_pointee(settings),
             shared,
             flush_queued: AtomicBool::new(false),
-            sync_failed: AtomicBool::new(false),
             mark: Mark::default(),
         });
         // Carries out what beginning to lead has led to.
@@ -276,7 +273,7 @@ impl Partition {
 
     /// Whether a sync has failed, which only a restart makes good.
     pub(super) fn sync_failed(&self) -> bool {
-        self.sync_failed.load(Ordering::SeqCst)
+        self.owned.lock().replica.log().sync_failed()
     }
 
     /// The log end at which this replica began to lead, or the present one of one that follows.
@@ -304,16 +301,23 @@ impl Partition {
 
     /// The outcome of that work.
     pub(super) fn flushed(self: &Arc<Self>, job: FlushJob, outcome: io::Result<()>) {
-        if outcome.is_err() {
-            self.sync_failed.store(true, Ordering::SeqCst);
-        }
-        // A deleted topic's files are gone before a sync that was under way.
-        if let Err(error) = outcome.as_ref()
-            && !self.is_closed()
-        {
-            tracing::error!(partition = %self.name, %error, "sync failed, the partition is offline until a restart");
+        if let Err(error) = outcome.as_ref() {
+            self.note_sync_failed(error);
         }
         self.owned(|owned| owned.replica.flushed(job, outcome, &mut owned.effects));
+    }
+
+    /// A sync of its segments failed that it did not ask for.
+    pub(super) fn fail_sync(self: &Arc<Self>, error: &io::Error) {
+        self.note_sync_failed(error);
+        self.owned(|owned| owned.replica.sync_failed(error, &mut owned.effects));
+    }
+
+    fn note_sync_failed(&self, error: &io::Error) {
+        // A deleted topic's files are gone before a sync that was under way.
+        if !self.is_closed() {
+            tracing::error!(partition = %self.name, %error, "sync failed, the partition is offline until a restart");
+        }
     }
 
     /// From where recovery has to look. What it counts as flushed is flushed.

@@ -15,6 +15,7 @@ use chronik_log::fs::is_out_of_files;
 use parking_lot::{Condvar, Mutex};
 
 use super::partition::Partition;
+use super::round::forget_written;
 use crate::tasks;
 
 /// Threads beside the one that hands out the jobs.
@@ -97,11 +98,8 @@ fn sync(partition: &Arc<Partition>, job: FlushJob, dir: &DataDir) {
         Err(error) if is_out_of_files(&error) => told(&dir.sync_all()),
         outcome => outcome,
     };
-    // What the page cache has after a sync that failed is nobody's to vouch for.
-    if outcome.is_err()
-        && let Err(error) = dir.forget_written()
-    {
-        tracing::error!(%error, "after a failed sync the next start may trust the page cache");
+    if outcome.is_err() {
+        forget_written(dir);
     }
     partition.flushed(job, outcome);
 }

@@ -39,7 +39,7 @@ fn identity_is_read_without_taking_or_making_the_directory() {
         assert_eq!(DataDir::identity(&*fs, &root).unwrap(), None);
         assert!(!fs.exists(&root).unwrap());
         let _held = open(&fs, &root).unwrap();
-        let expected = Identity { cluster_id: cluster(1), node_id: NODE };
+        let expected = Identity { version: FORMAT_VERSION, cluster_id: cluster(1), node_id: NODE };
         assert_eq!(DataDir::identity(&*fs, &root).unwrap(), Some(expected));
     }
 }
@@ -59,7 +59,7 @@ fn a_foreign_newer_or_damaged_directory_is_left_as_it_is() {
     let meta = |version: u32, node: i32| format!("version={version}\ncluster.id={}\nnode.id={node}\n", cluster(1));
     type Check = fn(&DirError) -> bool;
     let cases: [(String, Check); 5] = [
-        (meta(2, 1), |error| matches!(error, DirError::NewerFormat { found: 2, known: 1, .. })),
+        (meta(FORMAT_VERSION + 1, 1), |error| matches!(error, DirError::NewerFormat { found: 3, known: 2, .. })),
         (meta(1, 7), |error| matches!(error, DirError::OtherNode { .. })),
         ("version=1\nnode.id=1\n".to_owned(), |error| matches!(error, DirError::BadIdentity { .. })),
         ("nonsense".to_owned(), |error| matches!(error, DirError::BadIdentity { .. })),
@@ -227,5 +227,19 @@ fn a_sync_reaches_logs_on_a_file_system_of_their_own() {
         drop(dir);
         mem.crash(seed);
         assert_eq!(read_small_file(&mem, &path).unwrap().unwrap(), b"acknowledged", "seed {seed}");
+    }
+}
+
+#[test]
+fn a_directory_of_the_format_before_is_taken_into_this_one() {
+    for (fs, root, _guard) in every() {
+        drop(open(&fs, &root).unwrap());
+        let meta = root.join("meta.properties");
+        let text = String::from_utf8(read_small_file(&*fs, &meta).unwrap().unwrap()).unwrap();
+        let older = text.replace("version=2", "version=1");
+        replace_file(&*fs, &meta, older.as_bytes(), Durability::Durable).unwrap();
+        assert_eq!(DataDir::identity(&*fs, &root).unwrap().unwrap().version, 1);
+        assert_eq!(open(&fs, &root).unwrap().cluster_id(), cluster(1));
+        assert_eq!(read_small_file(&*fs, &meta).unwrap().unwrap(), text.as_bytes());
     }
 }

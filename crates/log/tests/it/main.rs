@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod follower;
 mod idempotence;
+mod journal;
 mod lookup;
 mod missing;
 mod model;

@@ -4,6 +4,7 @@
 //! groups, writes checkpoints. It decides nothing that the cores decide. Who promotes, restarts or breaks it is the
 //! world's business.
 
+mod group_commit;
 mod incoming;
 mod outgoing;
 mod process;

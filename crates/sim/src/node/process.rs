@@ -14,6 +14,7 @@ use chronik_replication::link::{Reason, receiver, sender};
 use chronik_replication::message::{Frame, TopicIdPartition};
 use chronik_replication::{Durability, Effect, FollowError, Mode, Replica, Settings};
 
+use super::group_commit::GroupCommit;
 use super::incoming::Incoming;
 use super::outgoing::Outgoing;
 use super::slot::Slot;
@@ -54,6 +55,7 @@ pub struct Process {
     pub(super) id: NodeId,
     pub(super) run: u32,
     dir: DataDir,
+    commits: GroupCommit,
     pub(super) leads: bool,
     /// It was told to lead and may not: it serves nobody until an operator starts it again.
     fenced: bool,
@@ -132,6 +134,7 @@ impl Process {
         let mut process = Self {
             id: node.id,
             run: node.run,
+            commits: GroupCommit::new(&dir, cx.plan),
             dir,
             leads,
             fenced: node.wants == Wants::Lead && !may_lead,
@@ -433,7 +436,13 @@ impl Process {
         let id = partition_id(partition);
         let (node, run) = (self.id, self.run);
         let retried = cx.plan.mutation == Some(Mutation::SyncRetried);
-        self.on_slot(id, cx, |slot, effects| slot.end_flush(retried, effects));
+        let mut commits = std::mem::take(&mut self.commits);
+        self.on_slot(id, cx, |slot, effects| slot.end_flush(retried, &mut commits, effects));
+        self.commits = commits;
+        if let Err(error) = self.commits.attend(&self.dir, &mut self.slots, cx.random) {
+            cx.outcomes.push_back((node, Outcome::Broken(error.to_string())));
+            return;
+        }
         let at = self.slots.iter().position(|slot| slot.id == id);
         if let Some(slot) = at.and_then(|at| self.slots.get_mut(at)) {
             if let Some(why) = slot.replica.log().offline() {
@@ -490,6 +499,7 @@ impl Process {
     /// # Errors
     /// The disk failed.
     pub fn write_checkpoint(&mut self) -> Result<(), String> {
+        self.commits.empty(false, &self.dir, &mut self.slots).map_err(|error| error.to_string())?;
         let mut checkpoints = BTreeMap::new();
         for slot in &mut self.slots {
             let name = slot.replica.log().topic_partition().clone();
@@ -557,6 +567,7 @@ impl Process {
     /// Stops in order: links say good-bye, everything is durable, the next start reads nothing.
     pub fn stop_cleanly(&mut self, cx: &mut Context<'_>) {
         self.drop_links(Reason::Closing, cx);
+        let emptied = self.commits.empty(true, &self.dir, &mut self.slots);
         let mut checkpoints = BTreeMap::new();
         for slot in &mut self.slots {
             let name = slot.replica.log().topic_partition().clone();
@@ -564,7 +575,7 @@ impl Process {
                 checkpoints.insert(name, checkpoint);
             }
         }
-        if checkpoints.len() < self.slots.len() {
+        if emptied.is_err() || checkpoints.len() < self.slots.len() {
             let _ = self.dir.forget_written();
         } else if self.dir.write_checkpoint(&checkpoints).is_ok() {
             let _ = self.dir.mark_clean_stop();

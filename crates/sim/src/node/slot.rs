@@ -9,6 +9,7 @@ use chronik_replication::Replica;
 use chronik_replication::message::TopicIdPartition;
 
 use super::Context;
+use super::group_commit::GroupCommit;
 use crate::sight::{Role, Sight};
 use crate::world::Event;
 
@@ -55,8 +56,16 @@ impl Slot {
     }
 
     /// Ends the sync that is under way: the disk is asked at its end, so that a fault hits it then.
-    pub(super) fn end_flush(&mut self, retried: bool, effects: &mut Vec<chronik_replication::Effect<u64>>) {
+    pub(super) fn end_flush(
+        &mut self,
+        retried: bool,
+        commits: &mut GroupCommit,
+        effects: &mut Vec<chronik_replication::Effect<u64>>,
+    ) {
         if let Some(job) = self.job.take() {
+            if let Some(outcome) = commits.commit(&self.replica, &job) {
+                return self.replica.flushed(job.journaled(), outcome, effects);
+            }
             let mut outcome = job.run();
             if retried && outcome.is_err() {
                 outcome = job.run();

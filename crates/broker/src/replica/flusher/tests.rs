@@ -1,6 +1,6 @@
 //! That one thread at a time syncs, whoever asks for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chronik_log::fs::Fs;
@@ -16,7 +16,7 @@ use crate::hooked_fs::{Hooks, hooked};
 use crate::replica::partition::{Beginning, Shared};
 use crate::settings::PartitionSettings;
 
-/// Notices two syncs of files at the same time.
+/// Notices two syncs of segments at the same time.
 #[derive(Debug, Default)]
 struct Watch {
     syncing: AtomicUsize,
@@ -24,7 +24,10 @@ struct Watch {
 }
 
 impl Hooks for Watch {
-    fn sync(&self, sync: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
+    fn sync(&self, path: &Path, sync: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
+        if path.extension().is_none_or(|end| end != "log") {
+            return sync();
+        }
         if self.syncing.fetch_add(1, Ordering::SeqCst) > 0 {
             self.together.store(true, Ordering::SeqCst);
         }
@@ -54,7 +57,7 @@ pub(in crate::replica) fn partition(
     let image = chronik_metadata::Image::default();
     let settings = PartitionSettings::resolve(&image, &topic, &fixed, &BrokerSettings::resolve(&image, &fixed));
     Partition::begin(
-        TopicIdPartition::default(),
+        TopicIdPartition::new(Default::default(), chronik_model::PartitionIndex::new(index)),
         log,
         Beginning::Lead(Assignment::alone(NodeId::new(1), LeaderEpoch::ZERO)),
         Offset::ZERO,

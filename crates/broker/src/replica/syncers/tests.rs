@@ -1,5 +1,6 @@
 //! That several files are synced at once, and each partition hears of its own sync.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ struct Meeting {
 }
 
 impl Hooks for Meeting {
-    fn sync(&self, sync: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
+    fn sync(&self, _: &Path, sync: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
         if self.fails_first.swap(false, Ordering::SeqCst) {
             return Err(io::Error::other("the disk is gone"));
         }
