@@ -32,8 +32,10 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::settings::PartitionSettings;
 
-/// Logs are opened by this many threads at once.
+/// Logs are opened and made by this many threads at once.
 const OPEN_THREADS: usize = 4;
+/// Fewer logs are made without threads.
+const THREADS_FROM: usize = 16;
 
 /// Checkpoints of partitions.
 pub(super) type Lines = BTreeMap<TopicPartition, Checkpoint>;
@@ -666,38 +668,46 @@ impl ReplicaHost {
         }
     }
 
+    /// Makes the partitions of a topic from index `from` on; `None` for one that cannot be served.
     fn create(&self, image: &Image, topic: &Topic, from: usize) -> Vec<Option<Arc<Partition>>> {
+        let indexes: Vec<i32> = (0..).zip(&topic.partitions).skip(from).map(|(index, _)| index).collect();
+        let none = || indexes.iter().map(|_| None).collect();
         if !self.claim(topic, true) {
-            return topic.partitions.iter().skip(from).map(|_| None).collect();
+            return none();
         }
-        (0..)
-            .zip(&topic.partitions)
-            .skip(from)
-            .map(|(index, _)| {
-                let name = TopicPartition::new(Arc::clone(&topic.name), index);
-                let path: PathBuf = self.dir.partition_dir(&name);
-                let config = self.partition_settings(image, topic).log;
-                if self.fs.exists(&path).unwrap_or(true) {
-                    if !self.role.borrow().leads() {
-                        // This node led once and grew the topic alone: its leader says what of it stays.
-                        let (log, _) = self.open(image, topic, index, &Checkpoints::default(), false)?;
-                        return self.begin(image, topic, index, log);
-                    }
-                    tracing::error!(
-                        partition = %name, path = %path.display(),
-                        "files of something else are in the way, the partition is not served"
-                    );
-                    return None;
-                }
-                match Log::create(Arc::clone(&self.fs), path, name.clone(), config, false) {
-                    Ok(log) => self.begin(image, topic, index, log),
-                    Err(error) => {
-                        tracing::error!(partition = %name, %error, "log cannot be created, the partition is not served");
-                        None
-                    }
-                }
-            })
-            .collect()
+        let create = |index: &i32| self.create_one(image, topic, *index);
+        if indexes.len() < THREADS_FROM {
+            return indexes.iter().map(create).collect();
+        }
+        in_threads(&indexes, create).unwrap_or_else(|error| {
+            tracing::error!(topic = %topic.name, %error, "partitions cannot be created");
+            none()
+        })
+    }
+
+    fn create_one(&self, image: &Image, topic: &Topic, index: i32) -> Option<Arc<Partition>> {
+        let name = TopicPartition::new(Arc::clone(&topic.name), index);
+        let path: PathBuf = self.dir.partition_dir(&name);
+        let config = self.partition_settings(image, topic).log;
+        if self.fs.exists(&path).unwrap_or(true) {
+            if !self.role.borrow().leads() {
+                // This node led once and grew the topic alone: its leader says what of it stays.
+                let (log, _) = self.open(image, topic, index, &Checkpoints::default(), false)?;
+                return self.begin(image, topic, index, log);
+            }
+            tracing::error!(
+                partition = %name, path = %path.display(),
+                "files of something else are in the way, the partition is not served"
+            );
+            return None;
+        }
+        match Log::create(Arc::clone(&self.fs), path, name.clone(), config, false) {
+            Ok(log) => self.begin(image, topic, index, log),
+            Err(error) => {
+                tracing::error!(partition = %name, %error, "log cannot be created, the partition is not served");
+                None
+            }
+        }
     }
 
     fn publish(&self, registry: Registry) {
