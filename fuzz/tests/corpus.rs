@@ -32,4 +32,4 @@ macro_rules! targets {
     };
 }
 
-targets! { log_recovery record_batch record_compression replication_frame wire_frame wire_request }
+targets! { log_recovery record_batch record_compression replication_frame sync_journal wire_frame wire_request }

@@ -2,7 +2,8 @@
 //!
 //! A log is a directory of segment files that hold record batches exactly as on the wire, and derived files that can each
 //! be deleted and are rebuilt. It is synchronous and has one writer; readers resolve offsets to file regions beside it.
-//! Clocks, threads and scheduling of flushes are the caller's; so is everything between partitions.
+//! Clocks, threads and scheduling of flushes are the caller's. What the logs of a data directory share is little: its lock
+//! and identity, checkpoints, and the sync journal that makes small appends of many logs durable at once.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

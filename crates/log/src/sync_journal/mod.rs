@@ -321,7 +321,8 @@ impl SyncJournal {
     /// Takes back the segments of a full filling, synced: it does not count any more, and its file is filled anew.
     ///
     /// # Errors
-    /// That could not be written down: the filling counts as before, and nothing is added before [`SyncJournal::renew`].
+    /// That could not be written down: perhaps the filling counts as before, and nothing is added before
+    /// [`SyncJournal::renew`].
     pub fn released(&mut self, release: &Release) -> io::Result<()> {
         self.synced(release);
         let Some(at) = self.full.iter().position(|filling| Some(filling.number) == release.filling) else {
@@ -394,7 +395,8 @@ impl SyncJournal {
     /// Says that nothing here counts any more, once everything is synced: a log may be cut then.
     ///
     /// # Errors
-    /// Something is not synced, or that could not be written down: what counted counts.
+    /// Something is not synced; or that could not be written down: perhaps what counted counts, and nothing is added before
+    /// the next call.
     pub fn renew(&mut self) -> io::Result<()> {
         self.all_synced()?;
         let unused = self.full.is_empty() && !matches!(&self.state, State::Open { current, .. } if current.end > 0);
@@ -406,7 +408,12 @@ impl SyncJournal {
             let slots = std::iter::once(current).chain(next).chain(&self.full);
             let mut files: Vec<_> = slots.map(|filling| (filling.slot, Arc::clone(&filling.file))).collect();
             files.sort_by_key(|(slot, _)| *slot);
-            return self.begin(files);
+            let begun = self.begin(files);
+            if begun.is_err() {
+                // Nobody knows whether a record of the present filling would count.
+                self.give_up(State::Resting);
+            }
+            return begun;
         }
         self.tell(Fillings { counting: Vec::new(), ..self.fillings })?;
         self.full.clear();

@@ -30,8 +30,8 @@ pub struct Replayed {
     pub bytes: u64,
     /// The segments they were written to.
     pub segments: BTreeSet<PathBuf>,
-    /// Where a record that was synced cannot be read: file and position. What it had may be in its segments all the same;
-    /// recovery finds out.
+    /// Where a record that was synced cannot be read, or names a place that cannot be meant: file and position. What it had
+    /// may be in its segments all the same; recovery finds out.
     pub damage: Vec<(PathBuf, u64)>,
     /// Whether the fillings have to be told not to count any more.
     pub(crate) counted: bool,
@@ -43,16 +43,23 @@ pub struct Replayed {
 /// The disk failed, or what says which fillings count is damaged (`InvalidData`): the path says where.
 pub(crate) fn replay(fs: &Arc<dyn Fs>, wal: &Path) -> Result<Replayed, (PathBuf, io::Error)> {
     let fillings = fillings::read(&**fs, wal).map_err(|error| (wal.join(fillings::FILE), error))?;
-    let mut replay = Replay { fs, wal, topics: HashMap::new(), open: HashMap::new(), found: Replayed::default() };
-    replay.found.counted = !fillings.counting.is_empty();
+    let mut found = Replayed { counted: !fillings.counting.is_empty(), ..Replayed::default() };
+    let (mut files, mut journal_bytes) = (Vec::new(), 0);
     for (number, slot) in fillings.counting {
         let path = slot_path(wal, slot);
-        match fs.open(&path, OpenMode::Read) {
-            Ok(file) => replay.filling(&path, &*file, number)?,
+        match fs.open(&path, OpenMode::Read).and_then(|file| Ok((file.len()?, file))) {
+            Ok((len, file)) => {
+                journal_bytes += len;
+                files.push((number, path, file));
+            }
             // It was durable before its filling counted.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => replay.found.damage.push((path, 0)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => found.damage.push((path, 0)),
             Err(error) => return Err((path, error)),
         }
+    }
+    let mut replay = Replay { fs, wal, journal_bytes, topics: HashMap::new(), open: HashMap::new(), found };
+    for (number, path, file) in files {
+        replay.filling(&path, &*file, number)?;
     }
     Ok(replay.found)
 }
@@ -67,9 +74,13 @@ pub(crate) fn forget(fs: &dyn Fs, wal: &Path) -> Result<(), (PathBuf, io::Error)
 struct Replay<'a> {
     fs: &'a Arc<dyn Fs>,
     wal: &'a Path,
+    /// Of all files. What lies between the end of a segment's file and the bytes of an entry was in the journal as well, so
+    /// it is never more.
+    journal_bytes: u64,
     /// Whose the directory of a topic's name is.
     topics: HashMap<String, Option<TopicId>>,
-    open: HashMap<PathBuf, Arc<dyn File>>,
+    /// Segments with the lengths of their files.
+    open: HashMap<PathBuf, (Arc<dyn File>, u64)>,
     found: Replayed,
 }
 
@@ -82,8 +93,12 @@ impl Replay<'_> {
             let record = read_record(file, number, position, len).map_err(failed)?;
             if let Some(entries) = record.as_deref().and_then(parse) {
                 self.found.records += 1;
+                let mut fits = true;
                 for entry in entries {
-                    self.write(&entry)?;
+                    fits &= self.write(&entry)?;
+                }
+                if !fits {
+                    self.found.damage.push((path.to_owned(), position));
                 }
                 let taken = record.as_ref().map_or(0, Vec::len);
                 position += taken.next_multiple_of(ALIGNMENT) as u64;
@@ -101,10 +116,11 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn write(&mut self, entry: &Entry<'_>) -> Result<(), (PathBuf, io::Error)> {
+    /// Puts an entry where it belongs; `false` where that cannot be its place.
+    fn write(&mut self, entry: &Entry<'_>) -> Result<bool, (PathBuf, io::Error)> {
         let is_name = !["", ".", ".."].contains(&entry.topic) && !entry.topic.contains(['/', '~', '\0']);
         if !is_name || entry.partition.get() < 0 || entry.segment < Offset::ZERO {
-            return Ok(());
+            return Ok(false);
         }
         let topic_dir = self.wal.join(entry.topic);
         let owner = match self.topics.get(entry.topic) {
@@ -117,29 +133,31 @@ impl Replay<'_> {
         };
         // A directory that does not say whose it is is taken as the topic's, as everywhere.
         if owner.is_some_and(|owner| owner != entry.topic_id) {
-            return Ok(());
+            return Ok(true);
         }
         let dir = topic_dir.join(entry.partition.to_string());
         let path = Place::new(Arc::clone(self.fs), dir, entry.partition.get()).path(entry.segment, LOG_SUFFIX);
         let failed = |error| (path.clone(), error);
-        let file = match self.open.get(&path) {
-            Some(file) => Arc::clone(file),
-            None => match self.fs.open(&path, OpenMode::Write) {
-                Ok(file) => {
-                    if self.open.len() >= OPEN_MAX {
-                        self.open.clear();
-                    }
-                    self.open.insert(path.clone(), Arc::clone(&file));
-                    file
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        let (file, len) = match self.open.get(&path) {
+            Some((file, len)) => (Arc::clone(file), *len),
+            None => match self.fs.open(&path, OpenMode::Write).and_then(|file| Ok((file.len()?, file))) {
+                Ok((len, file)) => (file, len),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
                 Err(error) => return Err(failed(error)),
             },
         };
+        if entry.position.saturating_sub(len) > self.journal_bytes {
+            return Ok(false);
+        }
         file.write_all_at(entry.bytes, entry.position).map_err(failed)?;
-        self.found.bytes += entry.bytes.len() as u64;
+        if self.open.len() >= OPEN_MAX {
+            self.open.clear();
+        }
+        let bytes = entry.bytes.len() as u64;
+        self.open.insert(path.clone(), (file, len.max(entry.position + bytes)));
+        self.found.bytes += bytes;
         self.found.segments.insert(path);
-        Ok(())
+        Ok(true)
     }
 }
 

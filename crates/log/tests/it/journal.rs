@@ -447,6 +447,31 @@ fn large_appends_and_new_files_are_synced_where_they_lie() {
 }
 
 #[test]
+fn nothing_is_added_to_what_may_not_count() {
+    for call in 0..6 {
+        for seed in 0..20 {
+            let fs = MemFs::new();
+            let (mut host, mut models) = journaling(&fs);
+            host.sync().unwrap();
+            fs.fail_at(call, Fault::Io);
+            let renewed = host.journal.renew();
+            fs.heal();
+            for tag in 20..23 {
+                append_to(&mut host.logs[0], &mut models[0], tag, 1).unwrap();
+                host.commit().unwrap();
+                models[0].acked = host.logs[0].durable_end();
+            }
+            assert_eq!(models[0].acked, host.logs[0].log_end());
+            drop(host);
+            fs.crash(seed);
+            let host = Host::start(&fs).unwrap();
+            let held = models[0].holds(&host.logs[0]);
+            held.unwrap_or_else(|what| panic!("call {call} seed {seed}, renewed {}: {what}", renewed.is_ok()));
+        }
+    }
+}
+
+#[test]
 fn nothing_is_forgotten_while_somebody_else_syncs_it() {
     let fs = MemFs::new();
     let (mut host, mut models) = journaling(&fs);
