@@ -12,6 +12,7 @@ use std::sync::Arc;
 use chronik_model::Offset;
 
 use crate::fs::{File, Fs, OpenMode};
+use crate::log::{Log, LogError};
 use crate::reader::Mark;
 use crate::segment::Place;
 
@@ -134,5 +135,92 @@ impl Pending {
 
     pub(crate) fn synced(&mut self, covers: u64) {
         self.items.retain(|(change, _)| *change > covers);
+    }
+}
+
+impl Log {
+    /// What must be synced to make the log durable up to its end; `None` where it is.
+    pub fn flush_job(&self) -> Option<FlushJob> {
+        let log_end = self.log_end();
+        if self.failed.is_some() || self.cut_prepared || (self.durable.offset == log_end && self.pending.is_empty()) {
+            return None;
+        }
+        let mut job = FlushJob {
+            place: Arc::clone(&self.shared.place),
+            files: self.active_file.iter().map(Arc::clone).collect(),
+            paths: Vec::new(),
+            dirs: Vec::new(),
+            mark: self.end_mark(),
+            heads_sum: self.heads_sum,
+            truncations: self.truncations,
+            covers: 0,
+            from: (self.durable.segment == self.active.base_offset).then_some(self.durable.position),
+            journaled: false,
+        };
+        self.pending.collect(&mut job);
+        Some(job)
+    }
+
+    /// Whether [`Log::flushed`] will count a job: not once the log was cut, or a cut prepared, after the job.
+    pub fn expects(&self, job: &FlushJob) -> bool {
+        self.failed.is_none() && job.truncations == self.truncations
+    }
+
+    /// Takes back a job that ran without error and moves the durable end.
+    pub fn flushed(&mut self, job: FlushJob) {
+        if !self.expects(&job) {
+            return;
+        }
+        self.pending.synced(job.covers);
+        if job.mark.offset >= self.durable.offset {
+            self.durable = job.mark;
+            self.durable_heads_sum = job.heads_sum;
+        }
+        if !job.journaled && job.mark.offset >= self.in_place.offset {
+            self.in_place = job.mark;
+            self.in_place_heads_sum = job.heads_sum;
+        }
+    }
+
+    /// Says that what a sync journal had of this log was synced in the log's own files after the last call of
+    /// [`Log::flushed`]: recovery need not look below the durable end.
+    pub fn released(&mut self) {
+        if self.failed.is_none() {
+            (self.in_place, self.in_place_heads_sum) = (self.durable, self.durable_heads_sum);
+        }
+    }
+
+    /// Moves the durable end back: the log is cut there.
+    pub(crate) fn lower_durable(&mut self, to: Mark, heads_sum: u32) {
+        (self.durable, self.durable_heads_sum) = (to, heads_sum);
+        if self.in_place.offset >= to.offset {
+            (self.in_place, self.in_place_heads_sum) = (to, heads_sum);
+        }
+    }
+
+    /// Says that the whole file system was synced after the last call that changed this log.
+    pub fn synced_all(&mut self) {
+        if self.failed.is_none() {
+            self.durable = self.end_mark();
+            self.durable_heads_sum = self.heads_sum;
+            (self.in_place, self.in_place_heads_sum) = (self.durable, self.durable_heads_sum);
+            self.pending = Pending::default();
+        }
+    }
+
+    /// Runs a flush inline.
+    pub fn flush(&mut self) -> Result<(), LogError> {
+        self.online().map_err(LogError::Offline)?;
+        let Some(job) = self.flush_job() else { return Ok(()) };
+        match job.run() {
+            Ok(()) => {
+                self.flushed(job);
+                Ok(())
+            }
+            Err(source) => {
+                self.sync_failed = true;
+                Err(self.change_failed(self.shared.place.dir.clone(), source))
+            }
+        }
     }
 }

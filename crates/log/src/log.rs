@@ -1,8 +1,8 @@
-//! The log of one partition as its writer sees it: append, roll, truncate, publish to readers, flush, checkpoint.
+//! The log of one partition as its writer sees it: append, roll, publish to readers, checkpoint.
 //!
 //! One owner calls it; nothing here blocks but the file calls themselves. A failed write or sync takes the log offline:
 //! what is on the disk is then unknown, so every later call fails and the next start recovers from what is there.
-//! Recovery and retention live in their own files.
+//! Flushes, truncation, recovery and retention live in their own files.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -16,7 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::checkpoint::{Checkpoint, with_checksum};
 use crate::config::LogConfig;
 use crate::damage::Damage;
-use crate::flush::{FlushJob, Pending, Unsynced};
+use crate::flush::{Pending, Unsynced};
 use crate::fs::{Durability, File, Fs, is_out_of_files, replace_file};
 use crate::high_watermark::Kept;
 use crate::leader_epoch::{self, History};
@@ -220,7 +220,7 @@ pub struct Log {
     pub(crate) kept_high_watermark: Kept,
     /// The file of leader epochs has, or once had, an entry that a power cut may bring back.
     epochs_on_file: bool,
-    failed: Option<Arc<str>>,
+    pub(crate) failed: Option<Arc<str>>,
     /// A sync failed: what was written and not synced before is perhaps nowhere, whatever a later sync says.
     pub(crate) sync_failed: bool,
 }
@@ -362,7 +362,7 @@ impl Log {
         self.in_place.offset
     }
 
-    fn end_mark(&self) -> Mark {
+    pub(crate) fn end_mark(&self) -> Mark {
         Mark { offset: self.log_end(), segment: self.active.base_offset, position: self.active.size() }
     }
 
@@ -731,92 +731,7 @@ impl Log {
         self.write_high_watermark();
     }
 
-    // ---- flush ----------------------------------------------------------------------------------------------------
-
-    /// What must be synced to make the log durable up to its end; `None` where it is.
-    pub fn flush_job(&self) -> Option<FlushJob> {
-        let log_end = self.log_end();
-        if self.failed.is_some() || self.cut_prepared || (self.durable.offset == log_end && self.pending.is_empty()) {
-            return None;
-        }
-        let mut job = FlushJob {
-            place: Arc::clone(&self.shared.place),
-            files: self.active_file.iter().map(Arc::clone).collect(),
-            paths: Vec::new(),
-            dirs: Vec::new(),
-            mark: self.end_mark(),
-            heads_sum: self.heads_sum,
-            truncations: self.truncations,
-            covers: 0,
-            from: (self.durable.segment == self.active.base_offset).then_some(self.durable.position),
-            journaled: false,
-        };
-        self.pending.collect(&mut job);
-        Some(job)
-    }
-
-    /// Whether [`Log::flushed`] will count a job: not once the log was cut, or a cut prepared, after the job.
-    pub fn expects(&self, job: &FlushJob) -> bool {
-        self.failed.is_none() && job.truncations == self.truncations
-    }
-
-    /// Takes back a job that ran without error and moves the durable end.
-    pub fn flushed(&mut self, job: FlushJob) {
-        if !self.expects(&job) {
-            return;
-        }
-        self.pending.synced(job.covers);
-        if job.mark.offset >= self.durable.offset {
-            self.durable = job.mark;
-            self.durable_heads_sum = job.heads_sum;
-        }
-        if !job.journaled && job.mark.offset >= self.in_place.offset {
-            self.in_place = job.mark;
-            self.in_place_heads_sum = job.heads_sum;
-        }
-    }
-
-    /// Says that what a sync journal had of this log was synced in the log's own files after the last call of
-    /// [`Log::flushed`]: recovery need not look below the durable end.
-    pub fn released(&mut self) {
-        if self.failed.is_none() {
-            (self.in_place, self.in_place_heads_sum) = (self.durable, self.durable_heads_sum);
-        }
-    }
-
-    /// Moves the durable end back: the log is cut there.
-    pub(crate) fn lower_durable(&mut self, to: Mark, heads_sum: u32) {
-        (self.durable, self.durable_heads_sum) = (to, heads_sum);
-        if self.in_place.offset >= to.offset {
-            (self.in_place, self.in_place_heads_sum) = (to, heads_sum);
-        }
-    }
-
-    /// Says that the whole file system was synced after the last call that changed this log.
-    pub fn synced_all(&mut self) {
-        if self.failed.is_none() {
-            self.durable = self.end_mark();
-            self.durable_heads_sum = self.heads_sum;
-            (self.in_place, self.in_place_heads_sum) = (self.durable, self.durable_heads_sum);
-            self.pending = Pending::default();
-        }
-    }
-
-    /// Runs a flush inline.
-    pub fn flush(&mut self) -> Result<(), LogError> {
-        self.online().map_err(LogError::Offline)?;
-        let Some(job) = self.flush_job() else { return Ok(()) };
-        match job.run() {
-            Ok(()) => {
-                self.flushed(job);
-                Ok(())
-            }
-            Err(source) => {
-                self.sync_failed = true;
-                Err(self.change_failed(self.shared.place.dir.clone(), source))
-            }
-        }
-    }
+    // ---- offline --------------------------------------------------------------------------------------------------
 
     /// Takes the log offline after a failed flush.
     pub fn fail(&mut self, error: &io::Error) {
