@@ -154,10 +154,14 @@ impl Committed {
         }
         let mut batches = BTreeMap::new();
         let mut lost = 0;
+        let own = self.lineages.get(&followed);
         if let Some(lineage) = self.lineages.get(&newest) {
             for batch in lineage.batches.values() {
                 let has = batch.next_offset <= kept && ledger.at(batch.base_offset) == Some(batch);
-                if batch.next_offset <= sight.log_start || has {
+                // Before its log start it may have had what another lineage committed, and others may get that of it.
+                let had = batch.next_offset <= sight.log_start
+                    && own.is_none_or(|own| own.batches.get(&batch.base_offset) == Some(batch));
+                if had || has {
                     batches.insert(batch.base_offset, *batch);
                 } else {
                     lost += 1;
@@ -165,7 +169,7 @@ impl Committed {
                 }
             }
         }
-        if let Some(own) = self.lineages.get(&followed) {
+        if let Some(own) = own {
             let first_missing = own
                 .batches
                 .range(sight.log_start..)
@@ -256,5 +260,23 @@ mod tests {
         let leader = at(A, Role::Leader, 1, 2, 3);
         assert!(committed.in_sync(&leader, NodeId::new(B), Offset::new(2)).is_ok());
         assert_eq!(committed.in_sync(&leader, NodeId::new(B), Offset::new(1)).unwrap_err().rule, IN_SYNC);
+    }
+
+    #[test]
+    fn before_its_log_start_a_promoted_replica_had_what_its_own_lineage_committed() {
+        let (mut committed, log) = led();
+        let follower = at(B, Role::Follower, 1, 1, 1);
+        // B goes on without A's second batch and commits another one in its place.
+        let other = batch(1, 1, 9);
+        let own = Ledger::of([log[0], other]);
+        assert_eq!(committed.promoted(&Sight { generation: 2, ..follower }, 1, false, follower.log_end, &own), Ok(1));
+        committed.leads(&at(B, Role::Leader, 2, 2, 2), &own).unwrap();
+        // A comes back, and has deleted what it had up to its third batch.
+        let sight = Sight { generation: 3, log_start: Offset::new(2), ..at(A, Role::Follower, 1, 2, 3) };
+        assert_eq!(committed.promoted(&sight, 1, false, sight.log_end, &Ledger::of(log)), Ok(1));
+        assert!(committed.is_lost(other.base_offset, other.crc));
+        assert!(!committed.is_lost(log[0].base_offset, log[0].crc));
+        // Whoever has A's second batch again has nothing wrong.
+        committed.complete(NodeId::new(B), 3, Offset::ZERO, &Ledger::of(log)).unwrap();
     }
 }
