@@ -904,8 +904,12 @@ impl Log {
 /// The bytes of a batch before its checksum's range, out of the two slices it is written from.
 pub(crate) fn heads([first, second]: [&[u8]; 2]) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
-    for (target, byte) in head.iter_mut().zip(first.iter().chain(second)) {
-        *target = *byte;
+    let (front, back) = head.split_at_mut(first.len().min(HEAD_BYTES));
+    for (part, bytes) in [(front, first), (back, second)] {
+        let count = part.len().min(bytes.len());
+        if let (Some(part), Some(bytes)) = (part.get_mut(..count), bytes.get(..count)) {
+            part.copy_from_slice(bytes);
+        }
     }
     head
 }
