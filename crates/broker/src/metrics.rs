@@ -55,6 +55,8 @@ pub struct Metrics {
     pub(crate) damaged_ranges: Gauge,
     pub(crate) segments_deleted: Counter,
     pub(crate) flush_seconds: Histogram,
+    pub(crate) sync_journal_bytes: Counter,
+    pub(crate) sync_journal_releases: Counter,
     pub(crate) replication: Arc<replication::Metrics>,
     /// Bytes appended since the last checkpoint; not exported.
     uncheckpointed_bytes: AtomicU64,
@@ -129,6 +131,16 @@ impl Metrics {
             damaged_ranges: gauge(r, "chronik_log_damaged_ranges", "Ranges that recovery found damaged"),
             segments_deleted: counter(r, "chronik_log_segments_deleted", "Segments deleted by retention"),
             flush_seconds,
+            sync_journal_bytes: bytes(
+                r,
+                "chronik_log_sync_journal_written",
+                "Bytes that group commits wrote to the sync journal",
+            ),
+            sync_journal_releases: counter(
+                r,
+                "chronik_log_sync_journal_releases",
+                "Times that segments were synced to free a file of the sync journal",
+            ),
             replication: Arc::new(replication::Metrics::register(r)),
             uncheckpointed_bytes: AtomicU64::new(0),
         }

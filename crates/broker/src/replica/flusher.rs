@@ -76,13 +76,13 @@ pub(crate) fn start(queue: Arc<FlushQueue>, dir: Arc<DataDir>, metrics: Arc<Metr
     let syncers = queue.syncers();
     let mut others = syncers.start(&dir)?;
     let releases = Arc::new(Releases::default());
-    others.push(releases::start(Arc::clone(&releases), Arc::clone(&queue), Arc::clone(&dir))?);
+    others.push(releases::start(Arc::clone(&releases), Arc::clone(&queue), Arc::clone(&dir), Arc::clone(&metrics))?);
     queue.round().use_journal(dir.sync_journal(SyncJournalLimits::default()));
     tasks::thread("flusher", move || {
         while let Some(partitions) = queue.next_round() {
             let mut round = queue.round();
             let started = Instant::now();
-            round.commit(&partitions, &dir);
+            metrics.sync_journal_bytes.inc_by(round.commit(&partitions, &dir) as u64);
             metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
             if round.wants_attention() {
                 releases.want();

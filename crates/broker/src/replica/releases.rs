@@ -9,6 +9,7 @@ use chronik_log::dir::DataDir;
 use parking_lot::{Condvar, Mutex};
 
 use super::flusher::{FlushQueue, SYNC_ALL_MIN};
+use crate::metrics::Metrics;
 use crate::tasks;
 
 /// Wakes the thread.
@@ -49,7 +50,12 @@ impl Releases {
 }
 
 /// Starts the thread.
-pub(super) fn start(releases: Arc<Releases>, queue: Arc<FlushQueue>, dir: Arc<DataDir>) -> io::Result<JoinHandle<()>> {
+pub(super) fn start(
+    releases: Arc<Releases>,
+    queue: Arc<FlushQueue>,
+    dir: Arc<DataDir>,
+    metrics: Arc<Metrics>,
+) -> io::Result<JoinHandle<()>> {
     tasks::thread("releases", move || {
         while releases.wait() {
             let wanted = queue.round().wanted();
@@ -63,6 +69,7 @@ pub(super) fn start(releases: Arc<Releases>, queue: Arc<FlushQueue>, dir: Arc<Da
                 if !queue.round().released(&release, outcome, &dir) {
                     break;
                 }
+                metrics.sync_journal_releases.inc();
             }
         }
     })

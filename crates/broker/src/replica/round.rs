@@ -40,10 +40,12 @@ impl Round {
     }
 
     /// Makes everything appended to `partitions` before the call durable, in the journal or where it lies, and tells them.
-    pub(super) fn commit(&mut self, partitions: &VecDeque<Arc<Partition>>, dir: &DataDir) {
+    /// Returns how many bytes went into the journal.
+    pub(super) fn commit(&mut self, partitions: &VecDeque<Arc<Partition>>, dir: &DataDir) -> usize {
         let jobs = taken(partitions);
-        let rest = self.through_journal(jobs, dir);
+        let (rest, journaled_bytes) = self.through_journal(jobs, dir);
         self.in_place(rest, dir);
+        journaled_bytes
     }
 
     /// Makes everything appended to `partitions` before the call durable where it lies, and tells them.
@@ -63,13 +65,15 @@ impl Round {
         }
     }
 
-    /// Commits what fits the journal; returns the rest.
-    fn through_journal(&mut self, jobs: Jobs, dir: &DataDir) -> Jobs {
-        let Some(journal) = &mut self.journal else { return jobs };
+    /// Commits what fits the journal; returns the rest, and how many bytes the journal took.
+    fn through_journal(&mut self, jobs: Jobs, dir: &DataDir) -> (Jobs, usize) {
+        let Some(journal) = &mut self.journal else { return (jobs, 0) };
         let (journaled, mut rest): (Jobs, Jobs) =
             jobs.into_iter().partition(|(partition, job)| journal.add(partition.id().topic_id, partition.name(), job));
+        let mut written = 0;
         match journal.commit() {
-            Ok(()) => {
+            Ok(bytes) => {
+                written = bytes;
                 for (partition, job) in journaled {
                     let id = partition.id();
                     self.journaled.entry((id.topic_id, id.partition)).or_insert_with(|| Arc::downgrade(&partition));
@@ -87,7 +91,7 @@ impl Round {
                 }
             }
         }
-        rest
+        (rest, written)
     }
 
     // ---- release --------------------------------------------------------------------------------------------------

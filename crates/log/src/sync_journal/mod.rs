@@ -219,14 +219,14 @@ impl SyncJournal {
         }
     }
 
-    /// Makes durable what was added.
+    /// Makes durable what was added; returns how many bytes that wrote.
     ///
     /// # Errors
     /// See [`CommitError`]. Nothing is added any more: after a write that failed before [`SyncJournal::renew`], after a sync
     /// that failed for good.
-    pub fn commit(&mut self) -> Result<(), CommitError> {
+    pub fn commit(&mut self) -> Result<usize, CommitError> {
         if self.record.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         self.records += 1;
         let outcome = match &mut self.state {
@@ -234,7 +234,8 @@ impl SyncJournal {
                 let record = self.record.finish(current.number, current.end);
                 let written = current.file.write_all_at(record, current.end).map_err(CommitError::Write);
                 current.end += record.len() as u64;
-                written.and_then(|()| current.file.sync_data().map_err(CommitError::Sync))
+                let synced = written.and_then(|()| current.file.sync_data().map_err(CommitError::Sync));
+                synced.map(|()| record.len())
             }
             _ => Err(CommitError::Write(io::ErrorKind::NotConnected.into())),
         };

@@ -79,7 +79,7 @@ impl Host {
             if taken { &mut journaled } else { &mut direct }.push((at, job));
         }
         match self.journal.commit() {
-            Ok(()) => journaled.into_iter().for_each(|(at, job)| self.logs[at].flushed(job.journaled())),
+            Ok(_) => journaled.into_iter().for_each(|(at, job)| self.logs[at].flushed(job.journaled())),
             Err(CommitError::Write(_)) => direct.extend(journaled),
             Err(CommitError::Sync(_)) => return Err(Failed),
         }

@@ -39,7 +39,7 @@ impl GroupCommit {
             return None;
         }
         match journal.commit() {
-            Ok(()) => Some(Ok(())),
+            Ok(_) => Some(Ok(())),
             Err(CommitError::Write(_)) => None,
             Err(CommitError::Sync(error)) => Some(Err(error)),
         }

@@ -102,6 +102,15 @@ fn small_appends_of_all_partitions_share_a_sync() {
 }
 
 #[test]
+fn a_round_says_how_much_it_wrote_to_the_journal() {
+    let broker = Broker::journaling();
+    assert_eq!(broker.queue.round().commit(&broker.partitions, &broker.dir), 0);
+    broker.append();
+    let written = broker.queue.round().commit(&broker.partitions, &broker.dir);
+    assert!(written > PARTITIONS as usize * batch().0.bytes().len(), "{written}");
+}
+
+#[test]
 fn a_full_file_is_released_and_filled_anew() {
     let broker = Broker::journaling();
     let mut released = 0;
