@@ -65,12 +65,12 @@ def produce_paced(s):
 
 @scenario("produce-all-fsync", "1 KiB records in 16 KB batches, acks=all, on the disk before the ack; 8 connections", durability="sync")
 def produce_fsync(s):
-    return produce(s, 0.06, record=1024, batch=16384, conns=8, inflight=1, acks=-1)
+    return produce(s, 0.25, record=1024, batch=16384, conns=8, inflight=1, acks=-1)
 
 
 @scenario("produce-shipped", "as each is shipped: 1 KiB records in 16 KB batches, acks=all, 8 connections; Chronik syncs before the ack, Kafka does not", durability="shipped")
 def produce_shipped(s):
-    return produce(s, 0.06, record=1024, batch=16384, conns=8, inflight=1, acks=-1)
+    return produce(s, 0.5, record=1024, batch=16384, conns=8, inflight=1, acks=-1)
 
 
 @scenario("compressed-lz4", "1 KiB records in 64 KB batches (before lz4), acks=1, closed loop")
@@ -180,14 +180,14 @@ def many_partitions(s):
     return partitions(s, 1000)
 
 
-@scenario("many-partitions-10k", "10 000 partitions, the same load")
+@scenario("many-partitions-10k", "10 000 partitions, the same load", rounds=3)
 def many_partitions_10k(s):
     return partitions(s, 10000)
 
 
 @scenario("many-partitions-fsync", "1 000 partitions, batches of 1 KB, 50 partitions to a request, acks=all, on the disk before the ack", durability="sync")
 def many_partitions_fsync(s):
-    return partitions(s, 1000, acks=-1, first=1, gb=0.004)
+    return partitions(s, 1000, acks=-1, first=1, gb=0.02)
 
 
 @scenario("idle-consumers", "1 000 partitions without traffic and 100 consumers that wait for records, 10 partitions each (fetch.max.wait.ms=500)")
@@ -370,7 +370,7 @@ def replicated_e2e(s):
 
 @scenario("replicated-fsync", "3 nodes, 1 KiB records in 16 KB batches, acks=all, replication factor 3, on the disks of leader and followers before the ack; 8 connections", nodes=3, durability="sync")
 def replicated_fsync(s):
-    return produce(s, 0.03, partitions=6, rf=3, record=1024, batch=16384, conns=8, inflight=1, acks=-1)
+    return produce(s, 0.06, partitions=6, rf=3, record=1024, batch=16384, conns=8, inflight=1, acks=-1)
 
 
 @scenario("failover", "3 nodes, acks=all, 1 000 records/s: kill -9 of the partition's leader", warmup=0, restarts=True, nodes=3)
