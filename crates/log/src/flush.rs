@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use chronik_model::Offset;
 
-use crate::fs::{File, Fs, OpenMode};
+use crate::fs::{File, Fs, OpenMode, is_out_of_files};
 use crate::log::{Log, LogError};
 use crate::reader::Mark;
 use crate::segment::Place;
@@ -27,7 +27,7 @@ pub struct FlushJob {
     pub(crate) heads_sum: u32,
     pub(crate) truncations: u64,
     pub(crate) covers: u64,
-    /// Where in the active segment the bytes begin that are not durable; `None` where an earlier segment has some.
+    /// Where in the active segment the bytes begin that are not durable; `None` where the durable end lies in an earlier one.
     pub(crate) from: Option<u64>,
     /// A [`crate::SyncJournal`] has the bytes: the segment's file does not yet.
     pub(crate) journaled: bool,
@@ -48,7 +48,11 @@ impl FlushJob {
             }
         }
         for dir in &self.dirs {
-            self.place.fs.sync_dir(dir)?;
+            match self.place.fs.sync_dir(dir) {
+                // The log was given up meanwhile: nobody counts on the job, and no sync has failed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.place.is_given_up() => {}
+                outcome => outcome?,
+            }
         }
         Ok(())
     }
@@ -218,7 +222,8 @@ impl Log {
                 Ok(())
             }
             Err(source) => {
-                self.sync_failed = true;
+                // Where no file could be opened, none was synced in vain.
+                self.sync_failed |= !is_out_of_files(&source);
                 Err(self.change_failed(self.shared.place.dir.clone(), source))
             }
         }

@@ -118,10 +118,13 @@ impl Log {
         self.shared.view.write().segments.pop();
         self.shared.hints.lock().clear();
         self.recent_ends.clear();
-        let gone = dropped.remove_for_good();
-        gone.map_err(|source| self.io_failed(dropped.path(LOG_SUFFIX), source))?;
+        let mut half_done = |file, source| {
+            self.go_offline(&source);
+            AppendError::Io { file, source }
+        };
+        dropped.remove_for_good().map_err(|source| half_done(dropped.path(LOG_SUFFIX), source))?;
         let unsealed = remove_if_there(before.fs(), &before.path(SUM_SUFFIX));
-        unsealed.map_err(|source| self.io_failed(before.path(SUM_SUFFIX), source))?;
+        unsealed.map_err(|source| half_done(before.path(SUM_SUFFIX), source))?;
         self.pending.add(Unsynced::Dir(self.shared.place.dir.clone()));
         self.active = before;
         self.active_file = None;
@@ -167,13 +170,17 @@ impl Log {
             return Err(LogError::OffsetOutOfRange { offset: to, from: first, to: log_end });
         }
         let CutPoint { segment, position, end } = self.cut_point(to)?;
+        let heads_sum = if self.durable.offset > end {
+            let file = segment.file().map_err(|error| segment.io(error))?;
+            Some(crate::scan::sum_heads(&*file, position).map_err(|error| segment.io(error))?)
+        } else {
+            None
+        };
         self.cut_prepared = true;
         // A flush that is under way was cut for a log that will not be.
         self.truncations += 1;
-        if self.durable.offset > end {
-            let file = segment.file().map_err(|error| segment.io(error))?;
-            let sum = crate::scan::sum_heads(&*file, position).map_err(|error| segment.io(error))?;
-            self.lower_durable(Mark { offset: end, segment: segment.base_offset, position }, sum);
+        if let Some(heads_sum) = heads_sum {
+            self.lower_durable(Mark { offset: end, segment: segment.base_offset, position }, heads_sum);
         }
         self.lower_high_watermark(end);
         Ok(end)
@@ -234,20 +241,20 @@ impl Log {
         // The last one first: what a crash leaves is always the beginning of the log.
         for segment in segments.iter().rev() {
             let gone = segment.remove_for_good();
-            gone.map_err(|source| self.change_failed(segment.path(LOG_SUFFIX), source))?;
+            gone.map_err(|source| self.change_half_done(segment.path(LOG_SUFFIX), source))?;
         }
         for offset in std::mem::take(&mut self.snapshots) {
             let path = place.path(offset, SNAPSHOT_SUFFIX);
-            remove_if_there(&*place.fs, &path).map_err(|source| self.change_failed(path, source))?;
+            remove_if_there(&*place.fs, &path).map_err(|source| self.change_half_done(path, source))?;
         }
         let forgotten = self.forget_high_watermark();
-        forgotten.map_err(|source| self.change_failed(place.dir.join(crate::high_watermark::FILE), source))?;
+        forgotten.map_err(|source| self.change_half_done(place.dir.join(crate::high_watermark::FILE), source))?;
         let created = Segment::create(Arc::clone(&place), base, u64::from(self.config.index_interval_bytes));
-        let (segment, file) = created.map_err(|source| self.change_failed(place.path(base, LOG_SUFFIX), source))?;
+        let (segment, file) = created.map_err(|source| self.change_half_done(place.path(base, LOG_SUFFIX), source))?;
         // What was there is gone for good: a crash must not bring back a log that begins at 0 and gives its offsets again.
         self.pending.add(Unsynced::Dir(place.dir.clone()));
         let durable = self.pending.sync_names(&*place.fs);
-        durable.map_err(|source| self.change_failed(place.dir.clone(), source))?;
+        durable.map_err(|source| self.change_half_done(place.dir.clone(), source))?;
         self.active = Arc::new(segment);
         self.active_file = Some(file);
         self.active_began = None;
@@ -268,7 +275,7 @@ impl Log {
         self.shared.hints.lock().clear();
         self.cut_prepared = false;
         self.write_epochs(&History::default(), Durability::Visible)
-            .map_err(|(file, source)| self.change_failed(file, source))
+            .map_err(|(file, source)| self.change_half_done(file, source))
     }
 
     /// The only place where a high watermark moves down: what was below it turned out to be this node's alone.

@@ -745,7 +745,7 @@ impl Log {
         self.sync_failed
     }
 
-    fn go_offline(&mut self, error: &io::Error) {
+    pub(crate) fn go_offline(&mut self, error: &io::Error) {
         if self.failed.is_none() {
             self.failed = Some(error.to_string().into());
             self.shared.view.write().offline = true;
@@ -778,6 +778,12 @@ impl Log {
 
     pub(crate) fn change_failed(&mut self, file: PathBuf, source: io::Error) -> LogError {
         self.disk_failed(&source);
+        LogError::Io { file, source }
+    }
+
+    /// An error in the middle of a change, of whatever kind: what there is now is found by opening the log again.
+    pub(crate) fn change_half_done(&mut self, file: PathBuf, source: io::Error) -> LogError {
+        self.go_offline(&source);
         LogError::Io { file, source }
     }
 

@@ -54,6 +54,11 @@ impl Place {
         self.fence.close();
     }
 
+    /// Whether [`Place::give_up`] was called.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.fence.is_closed()
+    }
+
     pub(crate) fn path(&self, base_offset: Offset, suffix: &str) -> PathBuf {
         self.dir.join(format!("wal_{}_{}.{}", self.partition, base_offset, suffix))
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chronik_model::Offset;
 
 use crate::flush::Unsynced;
-use crate::fs::Durability;
+use crate::fs::{Durability, File, is_out_of_files};
 use crate::log::{Log, LogError};
 use crate::reader::{Mark, ReadError};
 use crate::segment::{LOG_SUFFIX, SNAPSHOT_SUFFIX, SUM_SUFFIX, Segment, remove_if_there};
@@ -40,6 +40,8 @@ impl Log {
         if end < high_watermark.max(log_start) {
             return Err(LogError::OffsetOutOfRange { offset: end, from: high_watermark.max(log_start), to: log_end });
         }
+        // Before anything is changed: there may be no descriptor left.
+        let file = segment.file().map_err(|error| segment.io(error))?;
         let removed = {
             let mut view = self.shared.view.write();
             let kept = view.segment_at(segment.base_offset) + 1;
@@ -53,22 +55,30 @@ impl Log {
         segment.cut_damage(position);
         self.recent_ends.clear();
         self.truncations += 1;
-        let cut = self.cut_files(&segment, position, end, &removed);
+        let cut = self.cut_files(&segment, file, position, end, &removed);
         cut.map_err(|source| {
-            self.sync_failed = true;
-            self.change_failed(segment.path(LOG_SUFFIX), source)
+            self.sync_failed |= !is_out_of_files(&source);
+            self.change_half_done(segment.path(LOG_SUFFIX), source)
         })?;
         self.active = segment;
         self.active_file = None;
         self.active_began = None;
+        let derived = self.derive_anew(position, end);
+        if let Err(error) = &derived {
+            self.go_offline(&io::Error::other(error.to_string()));
+        }
+        derived.map(|()| end)
+    }
+
+    /// Brings what is derived from the tail back to a new end, at `position` of the active segment.
+    fn derive_anew(&mut self, position: u64, end: Offset) -> Result<(), LogError> {
         self.heads_sum = self.sum_heads(position)?;
         if self.durable.offset > end {
             self.lower_durable(Mark { offset: end, segment: self.active.base_offset, position }, self.heads_sum);
         }
         let epochs = self.leader_epochs();
-        self.write_epochs(&epochs, Durability::Visible).map_err(|(file, source)| self.change_failed(file, source))?;
-        self.reload_producers(end)?;
-        Ok(end)
+        self.write_epochs(&epochs, Durability::Visible).map_err(|(file, source)| LogError::Io { file, source })?;
+        self.reload_producers(end)
     }
 
     /// Where the log is cut to end at `offset`, or at the beginning of the batch or the damage that holds it.
@@ -82,12 +92,18 @@ impl Log {
         Ok(CutPoint { segment, position, end })
     }
 
-    fn cut_files(&mut self, segment: &Segment, position: u64, end: Offset, removed: &[Arc<Segment>]) -> io::Result<()> {
+    fn cut_files(
+        &mut self,
+        segment: &Segment,
+        file: Arc<dyn File>,
+        position: u64,
+        end: Offset,
+        removed: &[Arc<Segment>],
+    ) -> io::Result<()> {
         let place = Arc::clone(&self.shared.place);
         for segment in removed.iter().rev() {
             segment.remove_for_good()?;
         }
-        let file = segment.file()?;
         file.set_len(position)?;
         // Other batches will be written over the cut ones: a crash must not mix the two.
         file.sync_data()?;

@@ -28,8 +28,12 @@ impl Fence {
         self.closed.store(true, Ordering::SeqCst);
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     fn through(&self) -> io::Result<&dyn Fs> {
-        if self.closed.load(Ordering::SeqCst) {
+        if self.is_closed() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the log's files are given up"));
         }
         Ok(&*self.inner)

@@ -74,3 +74,36 @@ fn an_index_that_cannot_be_written_for_want_of_descriptors_is_completed_later() 
         assert_eq!(reader.read(o(offset), ReadBound::LogEnd, 1, true).unwrap().base_offset, o(offset));
     }
 }
+
+#[test]
+fn a_log_that_is_half_cut_for_want_of_descriptors_goes_offline() {
+    let fs = disk();
+    let config = LogConfig { segment_bytes: 1500, ..small() };
+    let mut log = create(&fs, config.clone());
+    for tag in 0..40 {
+        append(&mut log, tag, 2);
+    }
+    let (batches, end) = (read_all(&log, o(0), 700).0, log.log_end());
+    log.close_cleanly().unwrap();
+    drop(log);
+    let (mut log, _) = open(&fs, config.clone(), None, false);
+    fs.set_out_of_files(true);
+    // Nothing is changed where nothing can be opened.
+    assert!(log.truncate_to(o(10)).is_err());
+    assert!(log.prepare_cut(o(10)).is_err());
+    assert_eq!((log.offline(), log.log_end()), (None, end));
+    fs.set_out_of_files(false);
+    // The file that is cut is open, and those that follow from its tail cannot be written.
+    append(&mut log, 41, 2);
+    let to = append(&mut log, 42, 2);
+    fs.set_out_of_files(true);
+    assert!(log.truncate_to(to).is_err());
+    assert!(log.offline().is_some() && !log.sync_failed(), "{:?}", log.offline());
+    drop(log);
+    fs.set_out_of_files(false);
+    let (log, recovered) = open(&fs, config, None, false);
+    assert_eq!(recovered.damage, []);
+    let left = read_all(&log, o(0), 700).0;
+    assert!(left.len() >= 5 && left.iter().zip(&batches).all(|(left, before)| left.1 == before.1));
+    log.check_invariants();
+}
