@@ -10,7 +10,7 @@
 //!
 //! - bytes count as durable when their record is synced in a filling that counts;
 //! - a filling counts until all its segments are synced;
-//! - none counts when a checkpoint is written, so none when a log is cut: no replay brings back what a cut took.
+//! - none that counted when a log's cut was prepared counts when the log is cut: no replay brings back what a cut took.
 //!
 //! What does not fit, is large, or needs more than bytes to be durable (a new file, a leader epoch) is synced in its segment.
 //! So is everything where the journal cannot be written, or while both files wait to be released: it is never waited for.
@@ -37,8 +37,9 @@ pub(crate) use replay::{forget, replay};
 use fillings::{Fillings, SLOTS, slot_path};
 use record::{Builder, Entry};
 
-/// Zeros written at once.
-const ZEROS_BYTES: usize = 1 << 20;
+/// Zeros written at once. The page cache keeps them in pieces as large as the writes that made them, and the system counts a
+/// later write of some of their bytes as all of them.
+const ZEROS_BYTES: usize = 64 << 10;
 
 /// Sizes of a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,9 +247,12 @@ impl SyncJournal {
         outcome
     }
 
-    /// Adds nothing any more; what is there counts until it is released.
+    /// Adds nothing any more; what is there counts until it is released. What was closed stays so.
     fn give_up(&mut self, state: State) {
         self.record.clear();
+        if matches!(self.state, State::Closed) {
+            return;
+        }
         if let State::Open { current, next } = std::mem::replace(&mut self.state, state) {
             self.full.push(current);
             self.full.extend(next);
@@ -453,10 +457,12 @@ impl Preparation {
     /// The disk is full or failed.
     pub fn run(&self) -> io::Result<Prepared> {
         let next = fillings::read(&*self.fs, &self.wal)?.next;
+        // Without it numbers are given again: no record of the earlier ones may be left.
+        let mode = if fillings::are_told(&*self.fs, &self.wal)? { OpenMode::Create } else { OpenMode::Truncate };
         let zeros = vec![0; ZEROS_BYTES];
         let mut files = Vec::new();
         for slot in 0..SLOTS {
-            let file = self.fs.open(&slot_path(&self.wal, slot), OpenMode::Create)?;
+            let file = self.fs.open(&slot_path(&self.wal, slot), mode)?;
             let mut len = file.len()?;
             while len < self.file_bytes {
                 let missing = usize::try_from(self.file_bytes - len).unwrap_or(usize::MAX).min(ZEROS_BYTES);

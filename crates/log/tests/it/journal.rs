@@ -184,22 +184,19 @@ struct Seen {
     refilled: u64,
 }
 
-/// One life; says what a log may be instead of what `models` says, if it ended in the middle of a cut.
-fn live(
-    host: &mut Host,
-    models: &mut [Model],
-    random: &mut Random,
-    seen: &mut Seen,
-) -> Result<(), (Failed, Option<usize>)> {
-    let plain = |failed| (failed, None);
+/// One life.
+fn live(host: &mut Host, models: &mut [Model], random: &mut Random, seen: &mut Seen) -> Result<(), Failed> {
     for _ in 0..random.below(120) {
         let at = random.below(LOGS as u64) as usize;
         match random.below(24) {
-            0 => host.checkpoint().map_err(plain)?,
-            1..4 => host.attend().map_err(plain)?,
+            0 => host.checkpoint()?,
+            1..4 => {
+                seen.refilled += u64::from(host.journal.is_full());
+                host.attend()?;
+            }
             4..12 => {
                 let before: Vec<_> = host.logs.iter().map(|log| log.recovery_point()).collect();
-                host.commit().map_err(plain)?;
+                host.commit()?;
                 for ((log, model), before) in host.logs.iter().zip(models.iter_mut()).zip(before) {
                     model.acked = log.durable_end();
                     assert_eq!(model.acked, log.log_end());
@@ -211,11 +208,11 @@ fn live(
                 let log = &mut host.logs[at];
                 let (from, to) = (log.log_start().get(), log.log_end().get());
                 let wanted = o(from + random.below((to - from + 1) as u64) as i64);
-                let end = log.prepare_cut(wanted).map_err(|_| (Failed, Some(at)))?;
+                let end = log.prepare_cut(wanted).map_err(|_| Failed)?;
                 let model = &mut models[at];
                 model.acked = model.acked.min(end);
-                host.checkpoint().map_err(|failed| (failed, Some(at)))?;
-                host.logs[at].cut_aside(wanted, "test").map_err(|_| (Failed, Some(at)))?;
+                host.checkpoint()?;
+                host.logs[at].cut_aside(wanted, "test").map_err(|_| Failed)?;
                 let model = &mut models[at];
                 model.batches.retain(|(offset, _)| *offset < end);
                 model.epoch += i32::from(random.below(2) == 0);
@@ -223,19 +220,19 @@ fn live(
             }
             13 if random.below(3) == 0 => {
                 let log = &mut host.logs[at];
-                log.prepare_cut(log.first_segment()).map_err(|_| (Failed, Some(at)))?;
+                log.prepare_cut(log.first_segment()).map_err(|_| Failed)?;
                 models[at].acked = Offset::ZERO;
-                host.checkpoint().map_err(|failed| (failed, Some(at)))?;
+                host.checkpoint()?;
                 let base = random.below(3) as i64 * 20;
-                host.logs[at].reset_to(o(base), None).map_err(|_| (Failed, Some(at)))?;
+                host.logs[at].reset_to(o(base), None).map_err(|_| Failed)?;
                 let epoch = models[at].epoch;
                 models[at] = Model { epoch, acked: o(base), ..Model::default() };
-                host.checkpoint().map_err(|failed| (failed, Some(at)))?;
+                host.checkpoint()?;
                 seen.cuts += 1;
             }
             _ => {
                 let count = 1 + random.below(5) as usize;
-                append_to(&mut host.logs[at], &mut models[at], random.below(60), count).map_err(plain)?;
+                append_to(&mut host.logs[at], &mut models[at], random.below(60), count)?;
             }
         }
     }
@@ -270,16 +267,9 @@ fn no_end_takes_what_was_acknowledged_or_brings_back_what_was_cut() {
             if random.below(2) == 0 {
                 fs.fail_at(random.below(150), Fault::PowerCut);
             }
-            let before: Vec<Model> = models.clone();
             match live(&mut host, &mut models, &mut random, &mut seen) {
-                Err((Failed, Some(at))) => {
-                    // The cut was made or it was not: below it everything is there either way.
-                    let acked = models[at].acked.min(before[at].acked.max(models[at].acked));
-                    models[at].acked = acked;
-                    drop(host);
-                    fs.crash(random.next());
-                }
-                Err((Failed, None)) => {
+                // In the middle of a cut it was made or it was not: below it everything is there either way.
+                Err(Failed) => {
                     drop(host);
                     fs.crash(random.next());
                 }
@@ -297,7 +287,6 @@ fn no_end_takes_what_was_acknowledged_or_brings_back_what_was_cut() {
                 },
             }
         }
-        seen.refilled += u64::from(fs.exists(Path::new("/data/wal/sync-journal~1")).unwrap());
     }
     // It was all there to be seen.
     assert!(seen.journaled > 2_000 && seen.replayed > 200, "{} {}", seen.journaled, seen.replayed);
@@ -504,4 +493,54 @@ fn while_both_files_wait_to_be_released_nothing_waits_for_them() {
     fs.crash(3);
     let host = Host::start(&fs).unwrap();
     models[2].holds(&host.logs[2]).unwrap();
+}
+
+#[test]
+fn numbers_that_are_given_again_find_no_record_of_the_earlier_ones() {
+    let fs = MemFs::new();
+    let (host, _) = journaling(&fs);
+    drop(host);
+    fs.heal();
+    // As it is done where the file is damaged.
+    fs.remove_file(Path::new("/data/wal/sync-journal~fillings")).unwrap();
+    let mut host = Host::start(&fs).unwrap();
+    assert_eq!(host.dir.replayed().records, 0);
+    let mut model = Model { epoch: 1, ..Model::default() };
+    for tag in 0..2 {
+        append_to(&mut host.logs[0], &mut model, tag, 2).unwrap();
+        host.commit().unwrap();
+    }
+    host.attend().unwrap();
+    for slot in 0..2 {
+        let path = PathBuf::from(format!("/data/wal/sync-journal~{slot}"));
+        let mut found = vec![1; LIMITS.file_bytes as usize];
+        fs.open(&path, OpenMode::Read).unwrap().read_exact_at(&mut found, 0).unwrap();
+        assert!(found.iter().all(|byte| *byte == 0), "{slot}");
+    }
+}
+
+#[test]
+fn a_journal_whose_sync_failed_is_not_used_again() {
+    let fs = MemFs::new();
+    let (mut host, mut models) = journaling(&fs);
+    while !host.journal.is_full() {
+        append_to(&mut host.logs[0], &mut models[0], 9, 2).unwrap();
+        host.commit().unwrap();
+    }
+    let release = host.journal.full().unwrap();
+    append_to(&mut host.logs[0], &mut models[0], 9, 2).unwrap();
+    fs.fail_sync_at(0);
+    assert!(host.commit().is_err());
+    release.run(&host.dir, SYNC_ALL_FROM).unwrap();
+    // That it is free cannot be written down either.
+    fs.fail_at(0, Fault::Io);
+    assert!(host.journal.released(&release).is_err());
+    fs.heal();
+    host.sync().unwrap();
+    host.journal.renew().unwrap();
+    for tag in 0..3 {
+        append_to(&mut host.logs[1], &mut models[1], tag, 2).unwrap();
+        host.commit().unwrap();
+        assert!(!host.journal.is_wanted());
+    }
 }
