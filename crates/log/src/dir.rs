@@ -10,7 +10,8 @@
 //! DATA/wal/.sync                     where `wal` is a file system of its own: what its syncs go through
 //! DATA/wal/<topic>/topic-id          whose directory it is, see `topic_id`
 //! DATA/wal/<topic>/<partition>/      a partition's log
-//! DATA/wal/deleted~<topic id>         leftovers of a deletion, removed at start
+//! DATA/wal/deleted~<topic id>        leftovers of a deletion, removed at start
+//! DATA/aside/                        topics and partitions that only this node had when it began to follow another
 //! ```
 
 use std::collections::BTreeMap;
@@ -29,16 +30,16 @@ use crate::topic_id;
 
 /// The format this code reads and writes.
 pub const FORMAT_VERSION: u32 = 2;
-/// From how many segments on one sync of the file system is taken for cheaper than theirs.
-const SYNC_ALL_MIN: usize = 8;
+/// From how many files on one sync of the file system is taken for cheaper than theirs.
+pub const SYNC_ALL_MIN: usize = 8;
 const LOCK_FILE: &str = ".lock";
 const META_FILE: &str = "meta.properties";
 const SYNC_FILE: &str = ".sync";
 const WAL_DIR: &str = "wal";
 const METADATA_DIR: &str = "metadata";
-/// What a directory on its way out is called. No topic has a name with `~`, so none is ever taken for one.
 /// Topics that only this node had when it began to follow another one.
 const ASIDE_DIR: &str = "aside";
+/// What a directory on its way out is called. No topic has a name with `~`, so none is ever taken for one.
 const DELETED_PREFIX: &str = "deleted~";
 
 /// The data directory cannot be used.
@@ -318,11 +319,21 @@ impl DataDir {
     }
 
     /// Makes a topic's directory where there is none, and says in it whose it is. Durable with the next
-    /// [`DataDir::sync_all`].
+    /// [`DataDir::sync_topic_id`] or [`DataDir::sync_all`], which must come before anything else is made in the directory:
+    /// a sync journal may have bytes of an earlier topic of the name.
     pub fn write_topic_id(&self, topic: &str, id: TopicId) -> Result<(), DirError> {
         let dir = self.topic_dir(topic);
         self.fs.create_dir_all(&dir).map_err(|source| self.error(&dir, "created", source))?;
         topic_id::write(&*self.fs, &dir, id).map_err(|source| self.error(&dir.join(topic_id::FILE), "written", source))
+    }
+
+    /// Makes what [`DataDir::write_topic_id`] wrote durable.
+    pub fn sync_topic_id(&self, topic: &str) -> Result<(), DirError> {
+        let dir = self.topic_dir(topic);
+        let file = dir.join(topic_id::FILE);
+        let synced = self.fs.open(&file, OpenMode::Write).and_then(|file| file.sync_data());
+        synced.map_err(|source| self.error(&file, "synced", source))?;
+        self.fs.sync_dir(&dir).map_err(|source| self.error(&dir, "synced", source))
     }
 
     /// The partitions that have a directory, leftovers of deletions not counted.
@@ -360,12 +371,6 @@ impl DataDir {
     pub fn stage_topic_deletion(&self, topic: &str, id: TopicId) -> Result<Option<PathBuf>, DirError> {
         let staged = self.wal_dir().join(format!("{DELETED_PREFIX}{id}"));
         self.stage(&self.topic_dir(topic), staged)
-    }
-
-    /// The same for one partition.
-    pub fn stage_partition_deletion(&self, tp: &TopicPartition, id: TopicId) -> Result<Option<PathBuf>, DirError> {
-        let staged = self.wal_dir().join(format!("{DELETED_PREFIX}{id}~{}", tp.partition));
-        self.stage(&self.partition_dir(tp), staged)
     }
 
     /// Moves a topic's directory to a place of its own, durably, where nothing looks for it and nothing deletes it. Returns

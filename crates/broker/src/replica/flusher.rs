@@ -19,9 +19,6 @@ use super::syncers::Syncers;
 use crate::metrics::Metrics;
 use crate::tasks;
 
-/// From this many syncs on, one sync of the file system is cheaper than one for each file.
-pub(super) const SYNC_ALL_MIN: usize = 8;
-
 /// Partitions with bytes to be made durable. Each is listed once at the most, so the list is bounded by the partitions.
 #[derive(Debug, Default)]
 pub(crate) struct FlushQueue {

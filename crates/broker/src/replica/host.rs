@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
-use chronik_log::dir::{DataDir, DirError};
+use chronik_log::dir::{DataDir, DirError, SYNC_ALL_MIN};
 use chronik_log::fs::Fs;
 use chronik_log::{Checkpoint, Checkpoints, Log, LogError, Recovered, RecoveryPoints};
 use chronik_metadata::config::{BrokerSettings, StaticConfig};
@@ -28,6 +28,7 @@ use super::flusher;
 use super::isr::IsrQueue;
 use super::lost::cut_where_lost;
 use super::partition::{Beginning, Partition, Shared};
+use super::round::Round;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::settings::PartitionSettings;
@@ -223,7 +224,7 @@ impl ReplicaHost {
             .filter(|(_, topic)| self.partition_settings(image, topic).replica.durability == Durability::Fsync)
             .map(|((log, _), _)| log)
             .collect();
-        if unsynced.len() >= flusher::SYNC_ALL_MIN {
+        if unsynced.len() >= SYNC_ALL_MIN {
             self.dir.sync_all()?;
             unsynced.iter_mut().for_each(|log| log.synced_all());
             return Ok(());
@@ -509,12 +510,34 @@ impl ReplicaHost {
 
     /// Makes everything durable and writes down from where recovery has to look. Blocks.
     pub(crate) fn write_checkpoint(&self) -> Result<(), DirError> {
+        self.checkpoint_all(|_, _| ())
+    }
+
+    /// The same before the log of a partition is cut. Blocks.
+    ///
+    /// # Errors
+    /// As there, and where the line about `cut` is an earlier one: it may vouch for what is about to go.
+    pub(crate) fn write_checkpoint_to_cut(&self, cut: &Arc<Partition>) -> Result<(), LogError> {
+        let mut stays = None;
+        let written = self.checkpoint_all(|partition, error| {
+            if Arc::ptr_eq(partition, cut) {
+                stays = Some(error);
+            }
+        });
+        written.map_err(|error| LogError::Offline(error.to_string().into()))?;
+        stays.map_or(Ok(()), Err)
+    }
+
+    fn checkpoint_all(&self, mut stays: impl FnMut(&Arc<Partition>, LogError)) -> Result<(), DirError> {
         let mut on_file = self.checkpoints.lock();
         let covered = self.metrics.uncheckpointed_bytes();
         self.sync_in_place()?;
         self.replace_checkpoints(&mut on_file, |partition| {
-            let checkpoint = partition.checkpoint();
-            checkpoint.map_err(|error| tracing::debug!(partition = %partition.name(), %error, "checkpoint stays")).ok()
+            let kept = |error| {
+                tracing::debug!(partition = %partition.name(), %error, "checkpoint stays");
+                stays(partition, error);
+            };
+            partition.checkpoint().map_err(kept).ok()
         })?;
         self.metrics.checkpointed(covered);
         Ok(())
@@ -523,13 +546,18 @@ impl ReplicaHost {
     /// Makes everything durable where it lies, so that nothing in the sync journal counts any more: before a log is cut, or
     /// another one comes to lie where it does. Blocks.
     fn sync_in_place(&self) -> Result<(), DirError> {
+        self.empty_journal(|round| round.flush(&self.all().into(), &self.dir))
+    }
+
+    /// Makes durable where it lies what only the sync journal has durably, and what `flush` does. Blocks.
+    fn empty_journal(&self, flush: impl FnOnce(&mut Round)) -> Result<(), DirError> {
         let queue = &self.shared.flush_queue;
         // Most of it while group commits go on.
         let release = queue.round().everything();
-        let outcome = release.as_ref().map_or(Ok(()), |release| release.run(&self.dir, flusher::SYNC_ALL_MIN));
+        let outcome = release.as_ref().map_or(Ok(()), |release| release.run(&self.dir, SYNC_ALL_MIN));
         let mut round = queue.round();
         let synced = release.map_or(Ok(()), |release| round.synced(&release, outcome, &self.dir));
-        round.flush(&self.all().into(), &self.dir);
+        flush(&mut round);
         self.emptied(synced.and_then(|()| round.empty_journal(false, &self.dir)))
     }
 
@@ -537,11 +565,13 @@ impl ReplicaHost {
         outcome.map_err(|source| DirError::Io { path: self.dir.wal_dir(), action: "synced", source })
     }
 
-    /// Writes down how far each log is written, for a recovery in the life of this page cache. Syncs no log. Returns how many
-    /// bytes were appended since the last time. Blocks.
+    /// Writes down how far each log is written, for a recovery in the life of this page cache, and how far those are durable
+    /// that are synced as they are written. Syncs nothing but what the sync journal has. Returns how many bytes were appended
+    /// since the last time. Blocks.
     pub(super) fn write_written(&self) -> Result<u64, DirError> {
         let mut on_file = self.checkpoints.lock();
         let covered = self.metrics.uncheckpointed_bytes();
+        self.empty_journal(|_| ())?;
         let mut written = Lines::new();
         let mut durable_moved = false;
         for topic in self.registry.load().by_name.values() {
@@ -550,8 +580,8 @@ impl ReplicaHost {
                 let name = TopicPartition::new(Arc::clone(&topic.name), index);
                 let known = on_file.get(&name).filter(|line| is_about(line, topic.id));
                 let durable = known.map(|line| line.recovery_point);
-                let (durable_end, line) = partition.with_log(|log| (log.durable_end(), log.written_checkpoint()));
-                durable_moved |= durable != Some(durable_end);
+                let (recovery_point, line) = partition.with_log(|log| (log.recovery_point(), log.written_checkpoint()));
+                durable_moved |= durable != Some(recovery_point);
                 match line {
                     Ok(Some(line)) => {
                         written.insert(name, Checkpoint { topic_id: Some(topic.id), ..line });
@@ -668,11 +698,26 @@ impl ReplicaHost {
         }
     }
 
-    /// Makes the partitions of a topic from index `from` on; `None` for one that cannot be served.
-    fn create(&self, image: &Image, topic: &Topic, from: usize) -> Vec<Option<Arc<Partition>>> {
+    /// Makes it durable whose the directories of new topics are, before there is anything in them: the sync journal may have
+    /// bytes of an earlier topic of the name.
+    fn sync_claims(&self, topics: &[(&Topic, bool)]) {
+        let claimed = topics.iter().filter(|(_, claimed)| *claimed);
+        let synced = if topics.len() >= SYNC_ALL_MIN {
+            self.dir.sync_all()
+        } else {
+            claimed.map(|(topic, _)| self.dir.sync_topic_id(&topic.name)).collect()
+        };
+        if let Err(error) = synced {
+            tracing::error!(%error, "ids of new topics cannot be synced");
+        }
+    }
+
+    /// Makes the partitions of a topic from index `from` on; `None` for one that cannot be served, as none can where the
+    /// directory is not `claimed`.
+    fn create(&self, image: &Image, topic: &Topic, from: usize, claimed: bool) -> Vec<Option<Arc<Partition>>> {
         let indexes: Vec<i32> = (0..).zip(&topic.partitions).skip(from).map(|(index, _)| index).collect();
         let none = || indexes.iter().map(|_| None).collect();
-        if !self.claim(topic, true) {
+        if !claimed {
             return none();
         }
         let create = |index: &i32| self.create_one(image, topic, *index);
@@ -767,14 +812,19 @@ impl ImageListener for ReplicaHost {
             }
             self.removed.notify_one();
         }
-        for topic in delta.topics_created().filter_map(|id| image.topic_by_id(id)) {
-            let partitions = self.create(image, topic, 0);
-            registry.insert(topic, partitions);
+        let created: Vec<(&Topic, bool)> = delta
+            .topics_created()
+            .filter_map(|id| image.topic_by_id(id))
+            .map(|topic| (topic.as_ref(), self.claim(topic, true)))
+            .collect();
+        self.sync_claims(&created);
+        for (topic, claimed) in created {
+            registry.insert(topic, self.create(image, topic, 0, claimed));
             files_created = true;
         }
         for topic in delta.topics_grown().filter_map(|id| image.topic_by_id(id)) {
             let mut partitions = registry.remove(topic.id).map(|t| t.partitions.clone()).unwrap_or_default();
-            partitions.extend(self.create(image, topic, partitions.len()));
+            partitions.extend(self.create(image, topic, partitions.len(), self.claim(topic, true)));
             registry.insert(topic, partitions);
             files_created = true;
         }

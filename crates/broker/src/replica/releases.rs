@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use chronik_log::dir::DataDir;
+use chronik_log::dir::{DataDir, SYNC_ALL_MIN};
 use parking_lot::{Condvar, Mutex};
 
-use super::flusher::{FlushQueue, SYNC_ALL_MIN};
+use super::flusher::FlushQueue;
 use crate::metrics::Metrics;
 use crate::tasks;
 

@@ -8,11 +8,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Weak};
 
-use chronik_log::dir::DataDir;
+use chronik_log::dir::{DataDir, SYNC_ALL_MIN};
 use chronik_log::{CommitError, FlushJob, Preparation, Prepared, Release, SyncJournal};
 use chronik_model::{PartitionIndex, TopicId};
 
-use super::flusher::SYNC_ALL_MIN;
 use super::partition::Partition;
 use super::syncers::{Syncers, told};
 

@@ -2,7 +2,7 @@
 //! other would each wait for a commit of their own.
 //!
 //! A job is run and its outcome told by the same thread. Whoever hands out jobs works on them as well and returns when
-//! all are told, so that no more threads than these ever sync.
+//! all are told, so that no more threads than these ever run jobs.
 
 use std::collections::VecDeque;
 use std::io;

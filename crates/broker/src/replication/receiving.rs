@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use chronik_log::LogError;
 use chronik_metadata::{FollowError as MetadataError, JournalBatches, Role, SnapshotPart};
 use chronik_model::{Generation, NodeId, Offset};
 use chronik_net::{ConnectionPermit, Listener, TcpStream};
@@ -431,8 +430,7 @@ impl Link {
 
     /// The checkpoint before a cut, which must be about the log that is about to be cut.
     fn checkpoint(&self, partition: &Arc<Partition>) -> Result<(), FollowError> {
-        partition.checkpoint()?;
-        self.links.replicas.write_checkpoint().map_err(|error| LogError::Offline(error.to_string().into()).into())
+        Ok(self.links.replicas.write_checkpoint_to_cut(partition)?)
     }
 
     fn append(&mut self, head: &AppendHead, batches: &[u8]) {

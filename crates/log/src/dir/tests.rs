@@ -112,9 +112,9 @@ fn partitions_are_listed_and_leftovers_of_deletions_removed() {
         let staged = dir.stage_topic_deletion("a", id).unwrap().unwrap();
         assert_eq!(listed(&dir), ["b.c-0"]);
         assert_eq!(dir.stage_topic_deletion("a", id).unwrap(), Some(staged.clone()));
-        let partition = dir.stage_partition_deletion(&TopicPartition::new("b.c", 0), id).unwrap().unwrap();
-        dir.remove(&partition).unwrap();
-        dir.remove(&partition).unwrap();
+        let other = dir.stage_topic_deletion("b.c", TopicId(cluster(8))).unwrap().unwrap();
+        dir.remove(&other).unwrap();
+        dir.remove(&other).unwrap();
         assert_eq!(dir.remove_leftovers().unwrap(), 1);
         assert!(!fs.exists(&staged).unwrap());
         assert_eq!(dir.stage_topic_deletion("a", id).unwrap(), None);
@@ -241,5 +241,23 @@ fn a_directory_of_the_format_before_is_taken_into_this_one() {
         assert_eq!(DataDir::identity(&*fs, &root).unwrap().unwrap().version, 1);
         assert_eq!(open(&fs, &root).unwrap().cluster_id(), cluster(1));
         assert_eq!(read_small_file(&*fs, &meta).unwrap().unwrap(), text.as_bytes());
+    }
+}
+
+#[test]
+fn a_topic_id_that_was_synced_survives_a_power_cut() {
+    for seed in 0..20 {
+        let mem = MemFs::new();
+        let fs: Arc<dyn Fs> = Arc::new(mem.clone());
+        let dir = open(&fs, Path::new("/data")).unwrap();
+        let id = TopicId(cluster(9));
+        dir.write_topic_id("t", id).unwrap();
+        dir.sync_topic_id("t").unwrap();
+        fs.create_dir_all(&dir.partition_dir(&TopicPartition::new("t", 0))).unwrap();
+        drop(dir);
+        mem.crash(seed);
+        let dir = open(&fs, Path::new("/data")).unwrap();
+        let is_there = fs.exists(&dir.topic_dir("t")).unwrap();
+        assert_eq!(dir.topic_id("t").unwrap(), is_there.then_some(id), "seed {seed}");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use chronik_log::fs::MemFs;
+use chronik_log::fs::{Fault, MemFs};
 use chronik_log::{AppendError, LogError, ReadBound};
 use chronik_metadata::{Builder, Partition as PartitionState, Record};
 use chronik_model::{LeaderEpoch, NodeId, Offset, Timestamp, Uuid};
@@ -376,4 +376,69 @@ fn a_flush_that_can_open_nothing_acknowledges_by_a_sync_of_the_file_system() {
     drop(partition);
     broker.kill();
     assert_eq!(Broker::start(&fs, &image).consumed("t"), (0, 3, "ABD".to_owned()));
+}
+
+#[test]
+fn no_power_cut_leaves_files_of_a_new_topic_without_its_id() {
+    for call in 0..60 {
+        for seed in 0..4 {
+            let fs = MemFs::new();
+            let mut broker = Broker::start(&fs, &empty());
+            broker.commit(&[created(1, "t", 1)]);
+            broker.produce("t", 1, "A");
+            broker.commit(&[removed(1)]);
+            fs.fail_at(call, Fault::PowerCut);
+            broker.commit(&[created(2, "t", 2)]);
+            broker.kill();
+            fs.crash(seed);
+            let dir = DataDir::open(Arc::new(fs.clone()), PathBuf::from("/data"), NODE, Uuid::from_random([1; 16]));
+            let dir = dir.unwrap();
+            let segment = PathBuf::from("/data/wal/t/0/wal_0_0.log");
+            if fs.exists(&segment).unwrap() {
+                assert_eq!(dir.topic_id("t").unwrap(), Some(id(2)), "call {call} seed {seed}");
+            }
+        }
+    }
+}
+
+/// The durable line about `t`.
+fn line(fs: &MemFs) -> Checkpoint {
+    chronik_log::checkpoint::read(fs, Path::new("/data")).unwrap().unwrap()[&TopicPartition::new("t", 0)]
+}
+
+#[test]
+fn recovery_does_not_look_at_what_the_sync_journal_had_at_a_checkpoint() {
+    let fs = MemFs::new();
+    let mut broker = Broker::start(&fs, &empty());
+    broker.commit(&[created(1, "t", 1)]);
+    let partition = broker.partition("t");
+    let is_journaled = || partition.with_log(|log| log.recovery_point() < log.durable_end());
+    while !is_journaled() {
+        broker.produce("t", 1, "A");
+    }
+    broker.host.write_written().unwrap();
+    assert_eq!(line(&fs).recovery_point, partition.position().log_end);
+    // Nothing has moved since: the durable checkpoint stays as it is.
+    let calls = fs.calls();
+    broker.host.write_written().unwrap();
+    let written = fs.calls() - calls;
+    broker.produce("t", 1, "A");
+    let calls = fs.calls();
+    broker.host.write_written().unwrap();
+    assert!(written < fs.calls() - calls, "{written}");
+    drop(partition);
+    broker.stop().unwrap();
+}
+
+#[test]
+fn no_log_is_cut_that_keeps_an_earlier_checkpoint() {
+    let fs = MemFs::new();
+    let mut broker = Broker::start(&fs, &empty());
+    broker.commit(&[created(1, "t", 1), created(2, "u", 1)]);
+    broker.produce("t", 5, "A");
+    broker.host.write_checkpoint_to_cut(&broker.partition("t")).unwrap();
+    broker.partition("u").with_log(|log| log.fail(&io::Error::other("as a failed sync does")));
+    broker.host.write_checkpoint_to_cut(&broker.partition("t")).unwrap();
+    assert!(broker.host.write_checkpoint_to_cut(&broker.partition("u")).is_err());
+    assert!(broker.stop().is_err());
 }

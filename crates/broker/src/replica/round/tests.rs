@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chronik_log::SyncJournalLimits;
 use chronik_log::fs::Fs;
-use chronik_model::{NodeId, Uuid};
+use chronik_model::{Instant, LeaderEpoch, NodeId, Offset, Uuid};
+use chronik_replication::isr::Assignment;
 
 use super::*;
 use crate::hooked_fs::{Hooks, hooked};
@@ -183,4 +184,24 @@ fn what_the_journal_has_of_a_log_stays_after_a_sync_of_the_log_has_failed() {
     assert!(partition.sync_failed());
     assert!(broker.queue.round().empty_journal(false, &broker.dir).is_err());
     assert_eq!(broker.left_in_journal(), 1);
+}
+
+#[test]
+fn a_log_that_is_given_up_while_its_files_are_synced_fails_no_other() {
+    let broker = Broker::journaling();
+    broker.append();
+    broker.commit();
+    let partition = broker.partitions.front().unwrap();
+    // A new leader epoch: its file and the directory have to be synced as well.
+    let assignment = Assignment::alone(NodeId::new(1), LeaderEpoch::new(1));
+    partition.lead(assignment, Offset::ZERO, Instant::ORIGIN);
+    let (batch, now) = batch();
+    drop(partition.append(&batch, now, false).unwrap());
+    let job = partition.take_flush_job().unwrap();
+    assert!(job.syncs() >= 3, "{job:?}");
+    partition.give_up();
+    let outcome = job.run();
+    partition.flushed(job, outcome);
+    broker.queue.round().empty_journal(false, &broker.dir).unwrap();
+    assert!(broker.partitions.iter().skip(1).all(|partition| !partition.is_offline()));
 }
