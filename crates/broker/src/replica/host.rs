@@ -701,11 +701,11 @@ impl ReplicaHost {
     /// Makes it durable whose the directories of new topics are, before there is anything in them: the sync journal may have
     /// bytes of an earlier topic of the name.
     fn sync_claims(&self, topics: &[(&Topic, bool)]) {
-        let claimed = topics.iter().filter(|(_, claimed)| *claimed);
+        let mut claimed = topics.iter().filter(|(_, claimed)| *claimed);
         let synced = if topics.len() >= SYNC_ALL_MIN {
             self.dir.sync_all()
         } else {
-            claimed.map(|(topic, _)| self.dir.sync_topic_id(&topic.name)).collect()
+            claimed.try_for_each(|(topic, _)| self.dir.sync_topic_id(&topic.name))
         };
         if let Err(error) = synced {
             tracing::error!(%error, "ids of new topics cannot be synced");
