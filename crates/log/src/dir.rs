@@ -217,8 +217,7 @@ impl DataDir {
             self.sync_all()?;
         } else {
             for path in &self.replayed.segments {
-                let synced = self.fs.open(path, OpenMode::Write).and_then(|file| file.sync_data());
-                synced.map_err(|source| self.error(path, "synced", source))?;
+                self.sync_file(path)?;
             }
         }
         sync_journal::forget(&*self.fs, &wal).map_err(failed)
@@ -330,9 +329,7 @@ impl DataDir {
     /// Makes what [`DataDir::write_topic_id`] wrote durable.
     pub fn sync_topic_id(&self, topic: &str) -> Result<(), DirError> {
         let dir = self.topic_dir(topic);
-        let file = dir.join(topic_id::FILE);
-        let synced = self.fs.open(&file, OpenMode::Write).and_then(|file| file.sync_data());
-        synced.map_err(|source| self.error(&file, "synced", source))?;
+        self.sync_file(&dir.join(topic_id::FILE))?;
         self.fs.sync_dir(&dir).map_err(|source| self.error(&dir, "synced", source))
     }
 
@@ -360,6 +357,11 @@ impl DataDir {
     fn list(&self, dir: &Path) -> Result<Vec<String>, DirError> {
         let entries = self.fs.read_dir(dir).map_err(|source| self.error(dir, "listed", source))?;
         Ok(entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name).collect())
+    }
+
+    fn sync_file(&self, path: &Path) -> Result<(), DirError> {
+        let synced = self.fs.open(path, OpenMode::Write).and_then(|file| file.sync_data());
+        synced.map_err(|source| self.error(path, "synced", source))
     }
 
     fn error(&self, path: &Path, action: &'static str, source: io::Error) -> DirError {

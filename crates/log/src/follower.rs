@@ -97,7 +97,10 @@ impl Log {
         }
         // A cut can leave an empty segment where the leader still writes to the one before.
         match self.before_empty().filter(|before| before.base_offset == segment) {
-            Some(before) => Ok(self.drop_empty(before)?),
+            Some(before) => self.drop_empty(before).map_err(|(file, source)| {
+                self.go_offline(&source);
+                AppendError::Io { file, source }.into()
+            }),
             None => Err(ReplicateError::Segment { active, found: segment }),
         }
     }
@@ -111,28 +114,23 @@ impl Log {
         (!ends_in_damage).then(|| Arc::clone(before))
     }
 
-    fn drop_empty(&mut self, before: Arc<Segment>) -> Result<(), AppendError> {
+    /// Makes the one before the active segment the active one. An error is one in the middle of a change.
+    fn drop_empty(&mut self, before: Arc<Segment>) -> Result<(), (PathBuf, io::Error)> {
         let size = before.size();
         let log_end = self.log_end();
         let dropped = Arc::clone(&self.active);
         self.shared.view.write().segments.pop();
         self.shared.hints.lock().clear();
         self.recent_ends.clear();
-        let mut half_done = |file, source| {
-            self.go_offline(&source);
-            AppendError::Io { file, source }
-        };
-        dropped.remove_for_good().map_err(|source| half_done(dropped.path(LOG_SUFFIX), source))?;
+        dropped.remove_for_good().map_err(|source| (dropped.path(LOG_SUFFIX), source))?;
         let unsealed = remove_if_there(before.fs(), &before.path(SUM_SUFFIX));
-        unsealed.map_err(|source| half_done(before.path(SUM_SUFFIX), source))?;
+        unsealed.map_err(|source| (before.path(SUM_SUFFIX), source))?;
         self.pending.add(Unsynced::Dir(self.shared.place.dir.clone()));
         self.active = before;
         self.active_file = None;
         self.active_began = None;
-        self.heads_sum = self.sum_heads(size).map_err(|error| {
-            let path = self.active.path(LOG_SUFFIX);
-            self.io_failed(path, io::Error::other(error.to_string()))
-        })?;
+        let sum = self.sum_heads(size);
+        self.heads_sum = sum.map_err(|error| (self.active.path(LOG_SUFFIX), io::Error::other(error.to_string())))?;
         if self.durable.segment == dropped.base_offset {
             self.durable = Mark { offset: log_end, segment: self.active.base_offset, position: size };
             self.durable_heads_sum = self.heads_sum;
@@ -207,10 +205,7 @@ impl Log {
         self.truncate_to(end)?;
         // The leader decides where a segment begins: one without batches is none of its.
         if let Some(before) = self.before_empty() {
-            self.drop_empty(before).map_err(|error| match error {
-                AppendError::Io { file, source } => LogError::Io { file, source },
-                error => LogError::Offline(error.to_string().into()),
-            })?;
+            self.drop_empty(before).map_err(|(file, source)| self.change_half_done(file, source))?;
         }
         Ok(Some(kept))
     }

@@ -69,27 +69,28 @@ impl Round {
         let Some(journal) = &mut self.journal else { return (jobs, 0) };
         let (journaled, mut rest): (Jobs, Jobs) =
             jobs.into_iter().partition(|(partition, job)| journal.add(partition.id().topic_id, partition.name(), job));
-        let mut written = 0;
-        match journal.commit() {
+        let written = match journal.commit() {
             Ok(bytes) => {
-                written = bytes;
                 for (partition, job) in journaled {
                     let id = partition.id();
                     self.journaled.entry((id.topic_id, id.partition)).or_insert_with(|| Arc::downgrade(&partition));
                     partition.flushed(job.journaled(), Ok(()));
                 }
+                bytes
             }
             Err(error @ CommitError::Write(_)) => {
                 tracing::warn!(%error, "partitions are synced one by one until the next checkpoint");
                 rest.extend(journaled);
+                0
             }
             Err(CommitError::Sync(error)) => {
                 forget_written(dir);
                 for (partition, job) in journaled {
                     partition.flushed(job, Err(io::Error::other(error.to_string())));
                 }
+                0
             }
-        }
+        };
         (rest, written)
     }
 

@@ -39,11 +39,6 @@ pub(super) fn read(fs: &dyn Fs, wal: &Path) -> io::Result<Fillings> {
     decode(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its checksum or a line is wrong"))
 }
 
-/// Whether it was ever said.
-pub(super) fn are_told(fs: &dyn Fs, wal: &Path) -> io::Result<bool> {
-    fs.exists(&wal.join(FILE))
-}
-
 /// Says what counts; durable when it returns.
 pub(super) fn write(fs: &dyn Fs, wal: &Path, fillings: &Fillings) -> io::Result<()> {
     let mut text = format!("{HEAD}\nnext {}\n", fillings.next);

@@ -457,8 +457,8 @@ impl Preparation {
     /// The disk is full or failed.
     pub fn run(&self) -> io::Result<Prepared> {
         let next = fillings::read(&*self.fs, &self.wal)?.next;
-        // Without it numbers are given again: no record of the earlier ones may be left.
-        let mode = if fillings::are_told(&*self.fs, &self.wal)? { OpenMode::Create } else { OpenMode::Truncate };
+        // Numbers begin anew: somebody may have removed what said them, and no record of the earlier ones may be left.
+        let mode = if next == 0 { OpenMode::Truncate } else { OpenMode::Create };
         let zeros = vec![0; ZEROS_BYTES];
         let mut files = Vec::new();
         for slot in 0..SLOTS {

@@ -47,6 +47,15 @@ fn batch(records: usize, value: &str) -> ProducedBatch {
     builder.build().unwrap()
 }
 
+fn data_dir(fs: &MemFs) -> DataDir {
+    DataDir::open(Arc::new(fs.clone()), PathBuf::from("/data"), NODE, Uuid::from_random([1; 16])).unwrap()
+}
+
+/// The durable checkpoint.
+fn on_file(fs: &MemFs) -> Lines {
+    chronik_log::checkpoint::read(fs, Path::new("/data")).unwrap().unwrap()
+}
+
 /// A broker's partitions over a disk in memory; what was committed outlives it.
 struct Broker {
     host: Arc<ReplicaHost>,
@@ -58,7 +67,7 @@ impl Broker {
     /// Starts on what is on the disk, for an image.
     fn start(fs: &MemFs, image: &Arc<Image>) -> Self {
         let shared: Arc<dyn Fs> = Arc::new(fs.clone());
-        let dir = DataDir::open(Arc::clone(&shared), PathBuf::from("/data"), NODE, Uuid::from_random([1; 16])).unwrap();
+        let dir = data_dir(fs);
         let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
         let fixed = Arc::new(StaticConfig::new(NODE, BTreeMap::new()).unwrap());
         let (host, flusher) = ReplicaHost::start(shared, Arc::new(dir), fixed, Clock::new(), metrics).unwrap();
@@ -204,7 +213,7 @@ fn directories_without_ids_are_taken_once_and_get_them() {
     broker.stop().unwrap();
     // As a build leaves it that knows no ids.
     fs.remove_file(&PathBuf::from("/data/wal/t/topic-id")).unwrap();
-    let checkpoints = chronik_log::checkpoint::read(&fs, std::path::Path::new("/data")).unwrap().unwrap();
+    let checkpoints = on_file(&fs);
     let stripped: Lines =
         checkpoints.into_iter().map(|(name, at)| (name, Checkpoint { topic_id: None, ..at })).collect();
     chronik_log::checkpoint::write(&fs, std::path::Path::new("/data"), &stripped).unwrap();
@@ -212,7 +221,7 @@ fn directories_without_ids_are_taken_once_and_get_them() {
     assert_eq!(broker.consumed("t"), (0, 5, "AAAAA".to_owned()));
     assert_eq!(broker.host.dir.topic_id("t").unwrap(), Some(id(1)));
     broker.stop().unwrap();
-    let checkpoints = chronik_log::checkpoint::read(&fs, std::path::Path::new("/data")).unwrap().unwrap();
+    let checkpoints = on_file(&fs);
     assert!(checkpoints.values().all(|at| at.topic_id == Some(id(1))));
 }
 
@@ -391,19 +400,13 @@ fn no_power_cut_leaves_files_of_a_new_topic_without_its_id() {
             broker.commit(&[created(2, "t", 2)]);
             broker.kill();
             fs.crash(seed);
-            let dir = DataDir::open(Arc::new(fs.clone()), PathBuf::from("/data"), NODE, Uuid::from_random([1; 16]));
-            let dir = dir.unwrap();
+            let dir = data_dir(&fs);
             let segment = PathBuf::from("/data/wal/t/0/wal_0_0.log");
             if fs.exists(&segment).unwrap() {
                 assert_eq!(dir.topic_id("t").unwrap(), Some(id(2)), "call {call} seed {seed}");
             }
         }
     }
-}
-
-/// The durable line about `t`.
-fn line(fs: &MemFs) -> Checkpoint {
-    chronik_log::checkpoint::read(fs, Path::new("/data")).unwrap().unwrap()[&TopicPartition::new("t", 0)]
 }
 
 #[test]
@@ -417,7 +420,7 @@ fn recovery_does_not_look_at_what_the_sync_journal_had_at_a_checkpoint() {
         broker.produce("t", 1, "A");
     }
     broker.host.write_written().unwrap();
-    assert_eq!(line(&fs).recovery_point, partition.position().log_end);
+    assert_eq!(on_file(&fs)[&TopicPartition::new("t", 0)].recovery_point, partition.position().log_end);
     // Nothing has moved since: the durable checkpoint stays as it is.
     let calls = fs.calls();
     broker.host.write_written().unwrap();
