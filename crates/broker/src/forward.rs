@@ -18,14 +18,23 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// An answer of the leader is small.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
-/// A producer id of the leader's; retriable where it cannot be asked.
-pub(crate) async fn init_producer_id(broker: &Broker) -> Result<i64, ErrorCode> {
+/// The leader did not do what it was to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ForwardError {
+    /// None is known, or it cannot be reached. Other brokers may reach it.
+    NoLeader,
+    /// It says no.
+    Refused(ErrorCode),
+}
+
+/// A producer id of the leader's.
+pub(crate) async fn init_producer_id(broker: &Broker) -> Result<i64, ForwardError> {
     let request =
         InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: i32::MAX, ..Default::default() };
     let response = ask(broker, request).await?;
     match ErrorCode::from_code(response.error_code) {
         Some(ErrorCode::None) => Ok(response.producer_id),
-        code => Err(code.unwrap_or(ErrorCode::UnknownServerError)),
+        code => Err(ForwardError::Refused(code.unwrap_or(ErrorCode::UnknownServerError))),
     }
 }
 
@@ -41,13 +50,13 @@ pub(crate) async fn create_automatically(broker: &Broker, names: &[String]) {
     let _ = ask(broker, request).await;
 }
 
-async fn ask<R: Request>(broker: &Broker, request: R) -> Result<R::Response, ErrorCode> {
+async fn ask<R: Request>(broker: &Broker, request: R) -> Result<R::Response, ForwardError> {
     let leader = broker.controller_id();
     let leader = broker.brokers_for_clients().into_iter().find(|(node_id, ..)| *node_id == leader);
-    let Some((node_id, host, port, _)) = leader else { return Err(ErrorCode::CoordinatorLoadInProgress) };
+    let Some((node_id, host, port, _)) = leader else { return Err(ForwardError::NoLeader) };
     if node_id == broker.this_node().node_id {
         // It is not heard of.
-        return Err(ErrorCode::CoordinatorLoadInProgress);
+        return Err(ForwardError::NoLeader);
     }
     let address = host_and_port(&host, port);
     let options = Options {
@@ -65,6 +74,6 @@ async fn ask<R: Request>(broker: &Broker, request: R) -> Result<R::Response, Err
     .await;
     asked.map_err(|error| {
         tracing::debug!(leader = %address, %error, "the leader cannot be asked");
-        ErrorCode::CoordinatorLoadInProgress
+        ForwardError::NoLeader
     })
 }

@@ -283,7 +283,7 @@ fn dispatch(key: ApiKey, call: Call) -> Result<Started, DecodeError> {
         ApiKey::IncrementalAlterConfigs => later(call, configs::incremental_alter),
         ApiKey::ListConfigResources => now(call, configs::list_resources),
         ApiKey::DescribeLogDirs => later(call, log_dirs::handle),
-        ApiKey::InitProducerId => later(call, init_producer_id::handle),
+        ApiKey::InitProducerId => init_producer_id::start(call),
         ApiKey::OffsetForLeaderEpoch => now(call, offset_for_leader_epoch::handle),
         ApiKey::DescribeProducers => now(call, producers::describe),
         ApiKey::DescribeQuorum => now(call, describe_quorum::handle),

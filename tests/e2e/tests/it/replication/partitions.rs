@@ -14,6 +14,7 @@ use chronik_e2e::status::{Status, promote, wait_until_streaming};
 use chronik_e2e::switch::{Cable, Switch};
 use chronik_e2e::{clients, segments, view, wait};
 use chronik_wire::ErrorCode;
+use chronik_wire::messages::InitProducerIdRequest;
 use tempfile::TempDir;
 
 use super::sync::sync;
@@ -106,6 +107,36 @@ fn follower_that_is_cut_off_is_read_meanwhile_and_catches_up() {
     watch.finish();
     ledger.check(&places[0].kafka, "load", shape);
     more.check(&places[0].kafka, "more", shape);
+}
+
+/// A producer begins at a follower that does not reach its leader.
+///
+/// Clients may see: the connection to the follower is closed where an answer needs the leader, so that they ask another broker.
+#[test]
+fn producer_that_knows_only_a_follower_that_is_cut_off_finds_the_leader() {
+    let mut random = Random::for_test("begin at a follower");
+    let network = Network::of(2);
+    let folder = TempDir::new().unwrap();
+    let places = [0, 1].map(|number| network.host(number).place(folder.path()));
+    let leader = brisk(places[0].leading(&[&places[1].receiver])).start();
+    let follower = brisk(places[1].following()).start();
+    let shape = shape(&mut random);
+    clients::create_topic(&places[0].kafka, "load", shape.partitions, &[]);
+    for partition in 0..shape.partitions {
+        view::wait_for_bounds(&places[1].kafka, "load", partition, (0, 0), BOUND);
+    }
+    part(network.host(0), network.host(1));
+    let mut connection = Connection::open(&places[1].kafka);
+    let identity = InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 60_000, ..Default::default() };
+    assert_eq!(connection.try_ask(4, &identity).unwrap(), None, "an id that only the leader has");
+    // Clients choose by chance whom they ask.
+    for producer in 0..4 {
+        let load = Load::start(&places[1].kafka, "load", 1, Shape { seed: shape.seed + producer, ..shape });
+        reach(&load, 100);
+        finished(load);
+    }
+    network.heal();
+    caught_up(&leader, &[(&follower, &places[1])]);
 }
 
 /// One direction of a link fails, then the other one, in sync mode.
