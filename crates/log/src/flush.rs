@@ -14,7 +14,7 @@ use chronik_model::Offset;
 use crate::fs::{File, Fs, OpenMode, is_out_of_files};
 use crate::log::{Log, LogError};
 use crate::reader::Mark;
-use crate::segment::Place;
+use crate::segment::{LOG_SUFFIX, Place};
 
 /// What one flush makes durable: every batch below [`FlushJob::end`], and the names of the files that hold them.
 #[derive(Debug)]
@@ -107,6 +107,11 @@ impl Pending {
         self.items.is_empty()
     }
 
+    /// Whether there are files that are known by a handle only.
+    fn has_files(&self) -> bool {
+        self.items.iter().any(|(_, item)| matches!(item, Unsynced::File(_)))
+    }
+
     pub(crate) fn add(&mut self, item: Unsynced) {
         self.changes += 1;
         self.items.push((self.changes, item));
@@ -162,6 +167,20 @@ impl Log {
             journaled: false,
         };
         self.pending.collect(&mut job);
+        Some(job)
+    }
+
+    /// Like [`Log::flush_job`], with handles of its own: it may run beside another job of the log, since the system tells every
+    /// handle of a write-back that failed. `None` as well where something has to be synced that only one handle is left of.
+    pub fn detached_flush_job(&self) -> Option<FlushJob> {
+        if self.pending.has_files() {
+            return None;
+        }
+        let mut job = self.flush_job()?;
+        if !job.files.is_empty() {
+            job.files.clear();
+            job.paths.push(self.active.path(LOG_SUFFIX));
+        }
         Some(job)
     }
 

@@ -113,7 +113,7 @@ impl Log {
     ) -> Result<(Self, Recovered), RecoveryError> {
         let RecoveryPoints { durable, written } = known.into();
         let durable_to = durable.map(|durable| durable.recovery_point);
-        let written = written.filter(|written| durable_to.is_none_or(|durable| written.recovery_point > durable));
+        let written = written.filter(|written| durable_to.is_none_or(|durable| written.recovery_point >= durable));
         let from = written.or(durable);
         let place = Arc::new(Place::new(fs, dir, tp.partition.get()));
         let unsynced_from = durable_to.filter(|_| !config.sync_on_roll);

@@ -380,6 +380,11 @@ impl<T> Replica<T> {
         if self.log.offline().is_some() { None } else { self.log.flush_job() }
     }
 
+    /// Like [`Replica::flush_job`], to be run beside others; see [`Log::detached_flush_job`].
+    pub fn detached_flush_job(&self) -> Option<FlushJob> {
+        if self.log.offline().is_some() { None } else { self.log.detached_flush_job() }
+    }
+
     /// The outcome of a flush job. A failure takes the replica offline for good: what the disk holds is unknown, and a
     /// second sync that succeeds would prove nothing.
     pub fn flushed(&mut self, job: FlushJob, outcome: io::Result<()>, effects: &mut Vec<Effect<T>>) {

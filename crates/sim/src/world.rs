@@ -316,7 +316,7 @@ impl World {
                 let written = if !durable {
                     process.write_written()
                 } else if sync {
-                    process.sync().and_then(|()| process.write_checkpoint())
+                    process.sync().and_then(|()| process.write_checkpoint()).and_then(|()| process.write_written())
                 } else {
                     process.write_checkpoint()
                 };

@@ -3,7 +3,7 @@
 //! Only a committed removal deletes files. A partition that the metadata does not know is left alone and named in the
 //! log, and one whose files are missing although a checkpoint knows them is not served, rather than begun anew.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +29,7 @@ use super::isr::IsrQueue;
 use super::lost::cut_where_lost;
 use super::partition::{Beginning, Partition, Shared};
 use super::round::Round;
+use super::syncers;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::settings::PartitionSettings;
@@ -565,23 +566,37 @@ impl ReplicaHost {
         outcome.map_err(|source| DirError::Io { path: self.dir.wal_dir(), action: "synced", source })
     }
 
-    /// Writes down how far each log is written, for a recovery in the life of this page cache, and how far those are durable
-    /// that are synced as they are written. Syncs nothing but what the sync journal has. Returns how many bytes were appended
-    /// since the last time. Blocks.
-    pub(super) fn write_written(&self) -> Result<u64, DirError> {
+    /// Makes durable what logs have that do not wait for syncs, while others go on with their group commits and with
+    /// [`ReplicaHost::write_checkpoints`]. Blocks.
+    pub(super) fn sync_unsynced(&self) {
+        let mut rest = VecDeque::new();
+        for partition in self.all() {
+            match partition.detached_flush_job() {
+                _ if partition.settings().replica.durability == Durability::Fsync => {}
+                Some(job) => syncers::sync(&partition, job, &self.dir),
+                None => rest.push_back(partition),
+            }
+        }
+        self.shared.flush_queue.round().flush(&rest, &self.dir);
+    }
+
+    /// Writes down how far each log is written, for a recovery in the life of this page cache, and how far it is durable.
+    /// Syncs nothing but what the sync journal has. Returns how many bytes were appended since the last time. Blocks.
+    pub(super) fn write_checkpoints(&self) -> Result<u64, DirError> {
         let mut on_file = self.checkpoints.lock();
         let covered = self.metrics.uncheckpointed_bytes();
         self.empty_journal(|_| ())?;
         let mut written = Lines::new();
-        let mut durable_moved = false;
+        let mut moved = false;
         for topic in self.registry.load().by_name.values() {
             for (index, partition) in (0..).zip(&topic.partitions) {
                 let Some(partition) = partition else { continue };
                 let name = TopicPartition::new(Arc::clone(&topic.name), index);
                 let known = on_file.get(&name).filter(|line| is_about(line, topic.id));
-                let durable = known.map(|line| line.recovery_point);
-                let (recovery_point, line) = partition.with_log(|log| (log.recovery_point(), log.written_checkpoint()));
-                durable_moved |= durable != Some(recovery_point);
+                let known = known.map(|line| (line.log_start, line.recovery_point));
+                let (durable, line) = partition
+                    .with_log(|log| ((log.log_start(), log.recovery_point()), log.written_checkpoint()));
+                moved |= known != Some(durable);
                 match line {
                     Ok(Some(line)) => {
                         written.insert(name, Checkpoint { topic_id: Some(topic.id), ..line });
@@ -591,7 +606,7 @@ impl ReplicaHost {
                 }
             }
         }
-        if durable_moved {
+        if moved {
             self.replace_checkpoints(&mut on_file, |partition| partition.checkpoint().ok())?;
         }
         self.dir.write_written(&written)?;

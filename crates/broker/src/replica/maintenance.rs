@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_metadata::{Command, ControllerClient};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::host::ReplicaHost;
@@ -17,8 +18,8 @@ const TICK: Duration = Duration::from_millis(500);
 const CHECKPOINT_BYTES: u64 = 256 * 1024 * 1024;
 /// With fewer bytes a checkpoint still comes this often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
-/// After a power cut there is at most about this much to verify in the logs that do not wait for syncs. A sync of all that
-/// is written holds up whoever writes more, so it comes seldom.
+/// After a power cut there is about this much to verify in the logs that do not wait for syncs. A sync of all that is written
+/// shares the disk with whoever writes more, so it comes seldom.
 const SYNC_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 /// With fewer bytes that sync still comes this often.
 const SYNC_INTERVAL: Duration = Duration::from_secs(300);
@@ -34,6 +35,10 @@ pub(crate) async fn keep(host: Arc<ReplicaHost>, clock: Clock, metrics: Arc<Metr
     let mut synced = Instant::now();
     // What the process before left unsynced is not counted.
     let mut unsynced = u64::from(host.knows_page_cache());
+    let mut syncing: Option<JoinHandle<()>> = None;
+    let mut sync_wanted = false;
+    // What the start has found holds for the next one as well.
+    let mut begun = false;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -47,22 +52,29 @@ pub(crate) async fn keep(host: Arc<ReplicaHost>, clock: Clock, metrics: Arc<Metr
             changed = blocking("retention", move || retain(&host, clock, &metrics)).await.unwrap_or(false);
         }
         let due = written >= CHECKPOINT_BYTES || (written > 0 && checkpointed.elapsed() >= CHECKPOINT_INTERVAL);
-        let sync_due = unsynced >= SYNC_BYTES || (unsynced > 0 && synced.elapsed() >= SYNC_INTERVAL);
-        if !(due || sync_due || changed) {
+        sync_wanted |= changed || unsynced >= SYNC_BYTES || (unsynced > 0 && synced.elapsed() >= SYNC_INTERVAL);
+        sync_wanted |= due && !host.knows_page_cache();
+        if sync_wanted && syncing.is_none() {
+            (synced, unsynced, sync_wanted) = (Instant::now(), 0, false);
+            let host = Arc::clone(&host);
+            syncing = Some(tokio::task::spawn_blocking(move || host.sync_unsynced()));
+        }
+        let sync_ended = match syncing.take_if(|syncing| syncing.is_finished()) {
+            Some(ended) => ended.await.inspect_err(|error| tracing::error!(%error, "sync failed")).is_ok(),
+            None => false,
+        };
+        if !(due || sync_ended || !begun) {
             continue;
         }
+        begun = true;
         checkpointed = Instant::now();
-        let durable = sync_due || changed || !host.knows_page_cache();
         let host = Arc::clone(&host);
-        let outcome = if durable {
-            (synced, unsynced) = (Instant::now(), 0);
-            blocking("checkpoint", move || host.write_checkpoint()).await
-        } else {
-            let covered = blocking("checkpoint", move || host.write_written()).await;
-            covered.map(|covered| covered.map(|covered| unsynced += covered))
-        };
-        if let Some(Err(error)) = outcome {
-            tracing::error!(%error, "checkpoint cannot be written, a crash would take longer to recover from");
+        match blocking("checkpoint", move || host.write_checkpoints()).await {
+            Some(Ok(covered)) => unsynced += covered,
+            Some(Err(error)) => {
+                tracing::error!(%error, "checkpoint cannot be written, a crash would take longer to recover from");
+            }
+            None => {}
         }
     }
 }

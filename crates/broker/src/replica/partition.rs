@@ -299,6 +299,11 @@ impl Partition {
         self.owned.lock().replica.flush_job()
     }
 
+    /// The same, to be done beside other such work; `None` as well where that cannot be.
+    pub(super) fn detached_flush_job(&self) -> Option<FlushJob> {
+        self.owned.lock().replica.detached_flush_job()
+    }
+
     /// The outcome of that work.
     pub(super) fn flushed(self: &Arc<Self>, job: FlushJob, outcome: io::Result<()>) {
         if let Err(error) = outcome.as_ref() {

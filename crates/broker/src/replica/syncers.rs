@@ -92,7 +92,8 @@ impl Syncers {
     }
 }
 
-fn sync(partition: &Arc<Partition>, job: FlushJob, dir: &DataDir) {
+/// Runs a job and tells its outcome.
+pub(super) fn sync(partition: &Arc<Partition>, job: FlushJob, dir: &DataDir) {
     let outcome = match job.run() {
         // Needs none, and covers what the job would have synced.
         Err(error) if is_out_of_files(&error) => told(&dir.sync_all()),

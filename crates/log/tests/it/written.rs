@@ -118,6 +118,51 @@ fn a_log_about_to_be_cut_says_nothing_of_the_page_cache() {
 }
 
 #[test]
+fn a_flush_beside_another_one_counts_whichever_ends_first() {
+    for detached_first in [true, false] {
+        let fs = disk();
+        let mut log = create(&fs, unsynced());
+        for tag in 0..30 {
+            append(&mut log, tag, 3);
+        }
+        assert!(log.segments_count() > 2);
+        let detached = log.detached_flush_job().unwrap();
+        append(&mut log, 30, 3);
+        let job = log.flush_job().unwrap();
+        let ends = (detached.end(), job.end());
+        assert_eq!(ends, (o(90), o(93)));
+        let (first, second) = if detached_first { (detached, job) } else { (job, detached) };
+        for job in [first, second] {
+            job.run().unwrap();
+            let end = job.end();
+            log.flushed(job);
+            assert!(log.durable_end() >= end);
+        }
+        assert_eq!((log.durable_end(), log.flush_job().is_none()), (o(93), true));
+        let durable = log.checkpoint().unwrap();
+        drop(log);
+        fs.crash(1);
+        let (log, recovered) = reopen(&fs, Some(durable).into());
+        assert_eq!((log.log_end(), recovered.scanned_bytes), (o(93), 0));
+    }
+}
+
+#[test]
+fn a_file_that_only_one_handle_is_left_of_is_synced_by_no_detached_flush() {
+    let fs = disk();
+    let mut log = create(&fs, LogConfig { sync_on_roll: true, ..small() });
+    append(&mut log, 0, 3);
+    assert!(log.detached_flush_job().is_some());
+    while log.segments_count() == 1 {
+        append(&mut log, 1, 3);
+    }
+    assert!(log.detached_flush_job().is_none());
+    log.flush().unwrap();
+    append(&mut log, 2, 3);
+    assert!(log.detached_flush_job().is_some());
+}
+
+#[test]
 fn a_file_that_is_shorter_than_was_written_does_not_give_its_offsets_again() {
     let fs = disk();
     let mut log = create(&fs, unsynced());
@@ -146,8 +191,17 @@ fn no_end_of_a_process_takes_anything_and_no_power_cut_what_was_synced() {
         let (mut flushed, mut sequence) = (o(0), 0);
         for life in 0..6 {
             let context = format!("seed {seed} life {life}");
+            let mut detached = None;
             for _ in 0..random.below(60) {
-                match random.below(12) {
+                match random.below(14) {
+                    12 => detached = log.detached_flush_job(),
+                    13 => {
+                        let Some(job) = detached.take() else { continue };
+                        job.run().unwrap();
+                        flushed = flushed.max(job.end());
+                        log.flushed(job);
+                        (durable, written) = (Some(log.checkpoint().unwrap()), log.written_checkpoint().unwrap());
+                    }
                     0 => written = log.written_checkpoint().unwrap(),
                     1 if random.below(3) == 0 => {
                         log.flush().unwrap();

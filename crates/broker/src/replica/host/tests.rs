@@ -309,7 +309,7 @@ fn after_the_end_of_the_process_what_was_written_is_not_read_again() {
     let mut broker = Broker::start(&fs, &empty());
     broker.commit(&[unsynced(1)]);
     (0..50).for_each(|_| broker.produce("t", 2, "A"));
-    broker.host.write_written().unwrap();
+    broker.host.write_checkpoints().unwrap();
     let image = Arc::clone(&broker.image);
     broker.kill();
     let broker = Broker::start(&fs, &image);
@@ -324,13 +324,63 @@ fn after_the_end_of_the_process_what_was_written_is_not_read_again() {
 }
 
 #[test]
+fn after_a_sync_of_what_was_written_the_next_start_reads_what_came_since_and_syncs_nothing() {
+    let fs = MemFs::new();
+    let mut broker = Broker::start(&fs, &empty());
+    broker.commit(&[unsynced(1), created(2, "u", 1)]);
+    broker.produce("t", 2, "A");
+    broker.produce("u", 1, "U");
+    broker.host.sync_unsynced();
+    broker.host.write_checkpoints().unwrap();
+    let end = |topic: &str| on_file(&fs)[&TopicPartition::new(topic, 0)].recovery_point;
+    assert_eq!((end("t"), end("u")), (Offset::new(2), Offset::new(1)));
+    let size = broker.partition("t").with_log(|log| log.size_bytes());
+    broker.produce("t", 2, "B");
+    let since = broker.partition("t").with_log(|log| log.size_bytes()) - size;
+    let image = Arc::clone(&broker.image);
+    broker.kill();
+    fs.fail_sync_at(0);
+    let broker = Broker::start(&fs, &image);
+    assert_eq!(broker.host.metrics.recovered_bytes.get().cast_unsigned(), since);
+    assert_eq!(broker.consumed("t"), (0, 4, "AABB".to_owned()));
+    broker.kill();
+}
+
+#[test]
+fn a_sync_of_what_was_written_that_fails_takes_its_partition_offline_and_back_what_was_said_of_the_page_cache() {
+    let fs = MemFs::new();
+    let mut broker = Broker::start(&fs, &empty());
+    broker.commit(&[unsynced(1)]);
+    broker.produce("t", 2, "A");
+    broker.host.write_checkpoints().unwrap();
+    fs.fail_sync_at(0);
+    broker.host.sync_unsynced();
+    assert!(broker.partition("t").is_offline());
+    assert!(!fs.exists(&PathBuf::from("/data/checkpoint-page-cache")).unwrap());
+    broker.kill();
+}
+
+#[test]
+fn a_checkpoint_is_replaced_when_only_the_log_start_has_moved() {
+    let fs = MemFs::new();
+    let mut broker = Broker::start(&fs, &empty());
+    broker.commit(&[created(1, "t", 1)]);
+    broker.produce("t", 2, "A");
+    broker.host.write_checkpoints().unwrap();
+    broker.partition("t").with_log(|log| log.delete_records_before(Offset::new(1))).unwrap();
+    broker.host.write_checkpoints().unwrap();
+    assert_eq!(on_file(&fs)[&TopicPartition::new("t", 0)].log_start, Offset::new(1));
+    broker.stop().unwrap();
+}
+
+#[test]
 fn a_durable_checkpoint_takes_back_what_was_said_of_the_page_cache() {
     let fs = MemFs::new();
     let mut broker = Broker::start(&fs, &empty());
     broker.commit(&[unsynced(1)]);
     broker.produce("t", 2, "A");
     let file = PathBuf::from("/data/checkpoint-page-cache");
-    broker.host.write_written().unwrap();
+    broker.host.write_checkpoints().unwrap();
     assert!(fs.exists(&file).unwrap());
     broker.host.write_checkpoint().unwrap();
     assert!(!fs.exists(&file).unwrap());
@@ -345,11 +395,11 @@ fn after_a_failed_sync_the_next_start_counts_on_the_disk() {
     broker.commit(&[unsynced(1)]);
     broker.host.write_checkpoint().unwrap();
     (0..5).for_each(|_| broker.produce("t", 2, "A"));
-    broker.host.write_written().unwrap();
+    broker.host.write_checkpoints().unwrap();
     fs.fail_sync_at(0);
     broker.host.write_checkpoint().unwrap();
     assert!(broker.partition("t").is_offline());
-    broker.host.write_written().unwrap();
+    broker.host.write_checkpoints().unwrap();
     let image = Arc::clone(&broker.image);
     broker.kill();
     let broker = Broker::start(&fs, &image);
@@ -419,15 +469,15 @@ fn recovery_does_not_look_at_what_the_sync_journal_had_at_a_checkpoint() {
     while !is_journaled() {
         broker.produce("t", 1, "A");
     }
-    broker.host.write_written().unwrap();
+    broker.host.write_checkpoints().unwrap();
     assert_eq!(on_file(&fs)[&TopicPartition::new("t", 0)].recovery_point, partition.position().log_end);
     // Nothing has moved since: the durable checkpoint stays as it is.
     let calls = fs.calls();
-    broker.host.write_written().unwrap();
+    broker.host.write_checkpoints().unwrap();
     let written = fs.calls() - calls;
     broker.produce("t", 1, "A");
     let calls = fs.calls();
-    broker.host.write_written().unwrap();
+    broker.host.write_checkpoints().unwrap();
     assert!(written < fs.calls() - calls, "{written}");
     drop(partition);
     broker.stop().unwrap();
