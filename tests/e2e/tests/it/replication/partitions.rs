@@ -127,7 +127,8 @@ fn producer_that_knows_only_a_follower_that_is_cut_off_finds_the_leader() {
     }
     part(network.host(0), network.host(1));
     let mut connection = Connection::open(&places[1].kafka);
-    let identity = InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 60_000, ..Default::default() };
+    let identity =
+        InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 60_000, ..Default::default() };
     assert_eq!(connection.try_ask(4, &identity).unwrap(), None, "an id that only the leader has");
     // Clients choose by chance whom they ask.
     for producer in 0..4 {
