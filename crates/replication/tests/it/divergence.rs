@@ -2,7 +2,7 @@
 //! their last batches. What is cut is kept.
 
 use chronik_log::dump;
-use chronik_log::fs::Fault;
+use chronik_log::fs::{Durability, Fault, read_small_file, replace_file};
 use chronik_model::Generation;
 use chronik_replication::link::{Reason, receiver, sender};
 use chronik_replication::message::{Attach, Progress, Reset, ResetCause, Truncate};
@@ -127,6 +127,31 @@ fn logs_without_a_common_epoch_are_kept_aside_as_a_whole() {
     assert_eq!(link.resets, [(o(30), o(0), ResetCause::Diverged)]);
     let summary = dump::walk(&follower.fs, &follower.cuts()[0], |_| {}).unwrap();
     assert_eq!((summary.batches, summary.damaged), (30, 0));
+}
+
+#[test]
+fn a_follower_without_batches_that_remembers_a_later_epoch_than_the_next_batch_has_forgets_it() {
+    // Retention left of the follower's log no more than where it ends, and a power cut an earlier file of its epochs.
+    let mut leader = Node::leader_with(9, &led(2, 0..60));
+    leader.replica.log_mut().delete_records_before(o(41)).unwrap();
+    leader.replica.apply_retention(at(0).wall).unwrap();
+    let first = leader.replica.log().first_segment();
+    let mut follower = Node::follower_with(&led(5, 0..first.get().unsigned_abs()));
+    let epochs = std::path::Path::new(DIR).join("leader-epoch-checkpoint");
+    let earlier = read_small_file(&follower.fs, &epochs).unwrap().unwrap();
+    let log = follower.replica.log_mut();
+    log.set_high_watermark(first);
+    log.delete_records_before(first).unwrap();
+    log.end_segment().unwrap();
+    log.remove_below_log_start().unwrap();
+    let checkpoint = log.close_cleanly().unwrap();
+    replace_file(&follower.fs, &epochs, &earlier, Durability::Durable).unwrap();
+    follower.reopen(Some(checkpoint));
+    let log = follower.replica.log();
+    assert_eq!((log.log_start(), log.log_end(), log.first_segment()), (first, first, first));
+    assert_eq!(log.leader_epochs().entries(), [(epoch(5), first)]);
+    let link = rejoin(&mut leader, &mut follower);
+    assert_eq!(link.resets, [(first, first, ResetCause::Empty)]);
 }
 
 #[test]

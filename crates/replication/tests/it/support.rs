@@ -22,7 +22,7 @@ use chronik_replication::{Acks, Durability, Effect, Mode, Position, Replica, Set
 pub(crate) const LEADER: NodeId = NodeId::new(1);
 pub(crate) const FOLLOWER: NodeId = NodeId::new(2);
 pub(crate) const SESSION: u64 = 7;
-const DIR: &str = "/data/wal/t/0";
+pub(crate) const DIR: &str = "/data/wal/t/0";
 
 pub(crate) fn o(offset: i64) -> Offset {
     Offset::new(offset)

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use chronik_model::{Instant, Offset};
+use chronik_model::{Instant, LeaderEpoch, Offset};
 
 use super::agree::{Agreement, common_end, is_cut_short};
 use super::{Bounds, Effect, PartitionState};
@@ -138,7 +138,9 @@ impl Stream {
             return Ok(());
         }
         let Some(tail) = tail else {
-            if log_end == bounds.first_segment {
+            // Of batches that are gone it may know a later epoch than the next ones have, and would refuse them.
+            let takes_next = epochs.last().is_none_or(|latest| self.epoch_at(log_end).is_some_and(|next| latest.0 <= next));
+            if log_end == bounds.first_segment && takes_next {
                 self.stream(log_end, durable_end, effects);
             } else {
                 self.reset(log_end, bounds.first_segment, ResetCause::Empty, effects);
@@ -210,6 +212,16 @@ impl Stream {
                 effects.push(Effect::Unreadable { id: self.state.id, from: log_end, detail });
             }
         }
+    }
+
+    /// The leader epoch that the batch at an offset of this log has, or will have; `None` below what is known.
+    fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        let state = &self.state;
+        if offset >= state.bounds.end {
+            return Some(state.leader_epoch);
+        }
+        let begun = state.epochs.iter().rev().find(|(_, start)| *start <= offset);
+        begun.map(|(leader_epoch, _)| *leader_epoch)
     }
 
     fn stream(&mut self, log_end: Offset, durable_end: Offset, effects: &mut Vec<Effect>) {
