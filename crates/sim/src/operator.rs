@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chronik_log::fs::{self, Fs};
 use chronik_model::{NodeId, Offset};
+use chronik_record::BatchHeader;
 
 use crate::node::{Outcome, Process, Wants};
 use crate::plan::{Fault, Mode};
@@ -261,11 +262,16 @@ impl World {
             .files()
             .into_iter()
             .filter(|(path, bytes)| !bytes.is_empty() && path.extension().is_some_and(|end| end == "log"));
-        // Behind a bit of the last segment there may be nothing that tells damage from a torn tail.
+        // Behind a bit of the last segment with a batch there may be nothing that tells damage from a torn tail.
         let base =
             |path: &Path| path.file_stem().and_then(|stem| stem.to_str()?.rsplit('_').next()?.parse::<i64>().ok());
         let mut files: Vec<_> = files.collect();
-        let all: Vec<_> = files.iter().map(|(path, _)| (path.parent().map(Path::to_owned), base(path))).collect();
+        let begins_with_one = |bytes: &[u8]| {
+            let header = BatchHeader::read(bytes).ok();
+            header.and_then(|header| bytes.get(..header.size_bytes())).is_some_and(chronik_record::crc_is_valid)
+        };
+        let with_batch = files.iter().filter(|(_, bytes)| begins_with_one(bytes));
+        let all: Vec<_> = with_batch.map(|(path, _)| (path.parent().map(Path::to_owned), base(path))).collect();
         files.retain(|(path, _)| all.iter().any(|(dir, other)| dir.as_deref() == path.parent() && *other > base(path)));
         if let Some((path, bytes)) = random.pick(&files).cloned() {
             let position = random.below(bytes.len() as u64);

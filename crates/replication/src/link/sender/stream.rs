@@ -139,7 +139,8 @@ impl Stream {
         }
         let Some(tail) = tail else {
             // Of batches that are gone it may know a later epoch than the next ones have, and would refuse them.
-            let takes_next = epochs.last().is_none_or(|latest| self.epoch_at(log_end).is_some_and(|next| latest.0 <= next));
+            let takes_next =
+                epochs.last().is_none_or(|latest| self.epoch_at(log_end).is_some_and(|next| latest.0 <= next));
             if log_end == bounds.first_segment && takes_next {
                 self.stream(log_end, durable_end, effects);
             } else {
