@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             let Ok(seed) = seed.parse() else { return usage() };
             let all = rest.contains(&"--trace");
             let report = run(seed, all);
-            if all && report.violation.is_none() {
+            if all {
                 report.lines.iter().for_each(|line| println!("{line}"));
             }
             println!("{}", report.plan);

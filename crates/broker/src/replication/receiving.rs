@@ -151,7 +151,7 @@ impl Link {
             let lines = self.lines.deadline(clock.now()).map(|at| clock.deadline(at));
             tokio::select! {
                 turn = self.wire.turn() => match turn {
-                    Ok(Turn::Received) => {}
+                    Ok(Turn::Received) => self.core.heard(clock.now()),
                     Ok(Turn::Written) => continue,
                     Ok(Turn::Ended) => {
                         if let Err(error) = self.wire.end() {

@@ -198,7 +198,10 @@ impl Link<'_> {
             let is_behind = self.wire.is_behind();
             tokio::select! {
                 turn = self.wire.turn() => match turn {
-                    Ok(Turn::Received) => self.decode(),
+                    Ok(Turn::Received) => {
+                        self.core.heard(self.links.clock.now());
+                        self.decode();
+                    }
                     Ok(Turn::Written) => self.look_at_moved(),
                     Ok(Turn::Ended) => {
                         if let Err(error) = self.wire.end() {

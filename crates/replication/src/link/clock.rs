@@ -22,7 +22,7 @@ pub struct Timing {
     pub handshake: Duration,
     /// Between two heartbeats.
     pub heartbeat: Duration,
-    /// Without any frame.
+    /// Without any byte.
     pub silence: Duration,
 }
 
@@ -61,7 +61,7 @@ impl Clock {
         Self { timing, connected: now, heard: now, beat: now, peer: None }
     }
 
-    /// A frame came.
+    /// Something came.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
     }

@@ -237,10 +237,12 @@ impl Process {
                 if let Some(to) = self.dialled(end) {
                     if let Some(link) = self.outgoing.get_mut(&to).and_then(|outgoing| outgoing.link.as_mut()) {
                         link.wire.decoder.feed(&bytes);
+                        link.sender.heard(cx.now());
                         self.work.push_back(Work::DecodeOut(to));
                     }
                 } else if let Some(incoming) = self.incoming.get_mut(&end) {
                     incoming.wire.decoder.feed(&bytes);
+                    incoming.receiver.heard(cx.now());
                     self.work.push_back(Work::DecodeIn(end));
                 }
             }

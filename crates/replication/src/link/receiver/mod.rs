@@ -124,6 +124,11 @@ impl Receiver {
         self.phase == Phase::Closed
     }
 
+    /// Bytes came, perhaps not yet a whole frame: over a slow link one takes longer than a silence may.
+    pub fn heard(&mut self, now: Instant) {
+        self.clock.heard(now);
+    }
+
     /// When the sender last said anything.
     pub fn last_heard(&self) -> Instant {
         self.clock.last_heard()
@@ -181,7 +186,7 @@ impl Receiver {
             return self.refuse(Reason::HandshakeTimeout, "the handshake took too long".into(), effects);
         }
         if self.phase != Phase::Idle && self.clock.is_silent(time.now) {
-            return self.refuse(Reason::Silence, "no frame came".into(), effects);
+            return self.refuse(Reason::Silence, "nothing came".into(), effects);
         }
         if self.phase == Phase::Open
             && let Some(heartbeat) = self.clock.beat(time)

@@ -113,6 +113,11 @@ impl Sender {
         self.phase == Phase::Closed
     }
 
+    /// Bytes came, perhaps not yet a whole frame: over a slow link one takes longer than a silence may.
+    pub fn heard(&mut self, now: Instant) {
+        self.clock.heard(now);
+    }
+
     /// When the follower last said anything.
     pub fn last_heard(&self) -> Instant {
         self.clock.last_heard()
@@ -184,7 +189,7 @@ impl Sender {
             _ => {}
         }
         if self.clock.is_silent(time.now) {
-            return self.refuse(Reason::Silence, "no frame came", effects);
+            return self.refuse(Reason::Silence, "nothing came", effects);
         }
         if self.phase == Phase::Open {
             if let Some(heartbeat) = self.clock.beat(time) {
