@@ -640,7 +640,7 @@ impl ImageListener for ReplicaHost {
             self.settings.store(Arc::new(BrokerSettings::resolve(image, &self.static_config)));
         }
         let mut registry = self.registry.load().copy();
-        let mut files_created = false;
+        let mut made: Vec<Arc<Partition>> = Vec::new();
         for removed in delta.topics_removed() {
             if let Some(topic) = registry.remove(removed.id) {
                 // Before the name is free: whoever still holds a partition must not reach its successor's files.
@@ -663,14 +663,16 @@ impl ImageListener for ReplicaHost {
             .collect();
         self.sync_claims(&created);
         for (topic, claimed) in created {
-            registry.insert(topic, self.create(image, topic, 0, claimed));
-            files_created = true;
+            let partitions = self.create(image, topic, 0, claimed);
+            made.extend(partitions.iter().flatten().cloned());
+            registry.insert(topic, partitions);
         }
         for topic in delta.topics_grown().filter_map(|id| image.topic_by_id(id)) {
             let mut partitions = registry.remove(topic.id).map(|t| t.partitions.clone()).unwrap_or_default();
-            partitions.extend(self.create(image, topic, partitions.len(), self.claim(topic, true)));
+            let added = self.create(image, topic, partitions.len(), self.claim(topic, true));
+            made.extend(added.iter().flatten().cloned());
+            partitions.extend(added);
             registry.insert(topic, partitions);
-            files_created = true;
         }
         for topic in delta.topics_shrunk().filter_map(|id| image.topic_by_id(id)) {
             let mut partitions = registry.remove(topic.id).map(|t| t.partitions.clone()).unwrap_or_default();
@@ -688,8 +690,12 @@ impl ImageListener for ReplicaHost {
             }
             registry.insert(topic, partitions);
         }
-        if files_created && let Err(error) = self.dir.sync_all() {
-            tracing::error!(%error, "directories of new partitions cannot be synced");
+        if !made.is_empty() {
+            match self.dir.sync_all() {
+                // Nobody has found them yet: they are as they were made.
+                Ok(()) => made.iter().for_each(|partition| partition.with_log(Log::synced_all)),
+                Err(error) => tracing::error!(%error, "directories of new partitions cannot be synced"),
+            }
         }
         // Who leads says what acknowledgements wait for.
         let reconfigured: Vec<TopicId> = if delta.broker_configs_changed() || delta.leader_changed() {

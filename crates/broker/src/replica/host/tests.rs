@@ -304,6 +304,20 @@ fn unsynced(byte: u8) -> Record {
 }
 
 #[test]
+fn the_names_of_a_new_partition_are_durable_before_its_first_append() {
+    let fs = MemFs::new();
+    let mut broker = Broker::start(&fs, &empty());
+    broker.commit(&[unsynced(1)]);
+    broker.produce("t", 2, "A");
+    assert_eq!(
+        broker.partition("t").with_log(|log| log.flush_job().unwrap().syncs()),
+        3,
+        "the segment, its epochs and their directory"
+    );
+    broker.stop().unwrap();
+}
+
+#[test]
 fn after_the_end_of_the_process_what_was_written_is_not_read_again() {
     let fs = MemFs::new();
     let mut broker = Broker::start(&fs, &empty());
