@@ -53,9 +53,10 @@ impl Checkpoints {
 }
 
 impl RecoveryPoints {
-    /// Whether the process before had the log.
+    /// Whether there was something in the log that must be there. Of one without, a power cut may have taken the names.
     pub fn is_known(&self) -> bool {
-        self.durable.is_some() || self.written.is_some()
+        let mut lines = self.durable.iter().chain(&self.written);
+        lines.any(|line| line.recovery_point > Offset::ZERO)
     }
 }
 

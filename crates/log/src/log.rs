@@ -240,8 +240,8 @@ pub(crate) struct Parts {
 }
 
 impl Log {
-    /// Makes an empty log; one that holds batches is not replaced. With `sync` its directories are durable when this returns; without, the caller makes many logs,
-    /// then calls [`Fs::sync_all`] once and [`Log::synced_all`] on each.
+    /// Makes an empty log; one that holds batches is not replaced. With `sync` its directories are durable when this returns;
+    /// without, with its first flush.
     pub fn create(
         fs: Arc<dyn Fs>,
         dir: PathBuf,

@@ -1,7 +1,9 @@
 //! Starts, stops and re-configures partitions as the metadata says, and finds them for the handlers.
 //!
 //! Only a committed removal deletes files. A partition that the metadata does not know is left alone and named in the
-//! log, and one whose files are missing although a checkpoint knows them is not served, rather than begun anew.
+//! log, and one whose files are missing although a checkpoint says that there was something in them is not served, rather
+//! than begun anew. The names of a new partition's files are durable with its first flush: until then a power cut may take
+//! them, and the next start makes them again.
 
 mod checkpoints;
 
@@ -34,9 +36,9 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::settings::PartitionSettings;
 
-/// Logs are opened and made by this many threads at once.
+/// Logs are opened and made, and topics' ids synced, by this many threads at once.
 const OPEN_THREADS: usize = 4;
-/// Fewer logs are made without threads.
+/// A few are not worth a thread.
 const THREADS_FROM: usize = 16;
 
 /// Checkpoints of partitions.
@@ -545,13 +547,9 @@ impl ReplicaHost {
     /// Makes it durable whose the directories of new topics are, before there is anything in them: the sync journal may have
     /// bytes of an earlier topic of the name.
     fn sync_claims(&self, topics: &[(&Topic, bool)]) {
-        let mut claimed = topics.iter().filter(|(_, claimed)| *claimed);
-        let synced = if topics.len() >= SYNC_ALL_MIN {
-            self.dir.sync_all()
-        } else {
-            claimed.try_for_each(|(topic, _)| self.dir.sync_topic_id(&topic.name))
-        };
-        if let Err(error) = synced {
+        let claimed: Vec<&Topic> = topics.iter().filter(|(_, claimed)| *claimed).map(|(topic, _)| *topic).collect();
+        let synced = in_threads(&claimed, |topic| self.dir.sync_topic_id(&topic.name));
+        if let Err(error) = synced.and_then(|synced| Ok(synced.into_iter().collect::<Result<(), _>>()?)) {
             tracing::error!(%error, "ids of new topics cannot be synced");
         }
     }
@@ -565,9 +563,6 @@ impl ReplicaHost {
             return none();
         }
         let create = |index: &i32| self.create_one(image, topic, *index);
-        if indexes.len() < THREADS_FROM {
-            return indexes.iter().map(create).collect();
-        }
         in_threads(&indexes, create).unwrap_or_else(|error| {
             tracing::error!(topic = %topic.name, %error, "partitions cannot be created");
             none()
@@ -617,9 +612,12 @@ fn is_about(line: &Checkpoint, topic: TopicId) -> bool {
     line.topic_id.is_none_or(|id| id == topic)
 }
 
-/// Does some of the work in each of a few threads; the results are in the order of the items.
+/// Does some of the work in each of a few threads, or a little of it in this one; the results are in the order of the items.
 fn in_threads<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Result<Vec<R>, OpenError> {
-    let chunk = items.len().div_ceil(OPEN_THREADS).max(1);
+    if items.len() < THREADS_FROM {
+        return Ok(items.iter().map(work).collect());
+    }
+    let chunk = items.len().div_ceil(OPEN_THREADS);
     let work = &work;
     let results: Vec<R> = std::thread::scope(|scope| {
         let parts = items.chunks(chunk);
@@ -640,7 +638,6 @@ impl ImageListener for ReplicaHost {
             self.settings.store(Arc::new(BrokerSettings::resolve(image, &self.static_config)));
         }
         let mut registry = self.registry.load().copy();
-        let mut made: Vec<Arc<Partition>> = Vec::new();
         for removed in delta.topics_removed() {
             if let Some(topic) = registry.remove(removed.id) {
                 // Before the name is free: whoever still holds a partition must not reach its successor's files.
@@ -663,15 +660,11 @@ impl ImageListener for ReplicaHost {
             .collect();
         self.sync_claims(&created);
         for (topic, claimed) in created {
-            let partitions = self.create(image, topic, 0, claimed);
-            made.extend(partitions.iter().flatten().cloned());
-            registry.insert(topic, partitions);
+            registry.insert(topic, self.create(image, topic, 0, claimed));
         }
         for topic in delta.topics_grown().filter_map(|id| image.topic_by_id(id)) {
             let mut partitions = registry.remove(topic.id).map(|t| t.partitions.clone()).unwrap_or_default();
-            let added = self.create(image, topic, partitions.len(), self.claim(topic, true));
-            made.extend(added.iter().flatten().cloned());
-            partitions.extend(added);
+            partitions.extend(self.create(image, topic, partitions.len(), self.claim(topic, true)));
             registry.insert(topic, partitions);
         }
         for topic in delta.topics_shrunk().filter_map(|id| image.topic_by_id(id)) {
@@ -689,13 +682,6 @@ impl ImageListener for ReplicaHost {
                 }
             }
             registry.insert(topic, partitions);
-        }
-        if !made.is_empty() {
-            match self.dir.sync_all() {
-                // Nobody has found them yet: they are as they were made.
-                Ok(()) => made.iter().for_each(|partition| partition.with_log(Log::synced_all)),
-                Err(error) => tracing::error!(%error, "directories of new partitions cannot be synced"),
-            }
         }
         // Who leads says what acknowledgements wait for.
         let reconfigured: Vec<TopicId> = if delta.broker_configs_changed() || delta.leader_changed() {

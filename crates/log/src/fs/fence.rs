@@ -94,4 +94,8 @@ impl Fs for Fence {
     fn page_cache(&self, path: &Path) -> io::Result<Option<String>> {
         self.through()?.page_cache(path)
     }
+
+    fn spread_directories(&self, path: &Path) -> io::Result<()> {
+        self.through()?.spread_directories(path)
+    }
 }

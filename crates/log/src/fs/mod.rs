@@ -75,6 +75,12 @@ pub trait Fs: Send + Sync + Debug {
     /// without having been synced, another after a reboot and after the file system was mounted anew. `None` where the
     /// system does not tell.
     fn page_cache(&self, path: &Path) -> io::Result<Option<String>>;
+
+    /// Tells the file system that the directories made in this one from now on have nothing to do with each other, as those of
+    /// `/home` have not, where it can be told.
+    fn spread_directories(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// An open file, used by position only: there is no cursor that two users could disagree about.

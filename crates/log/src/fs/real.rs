@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, FlockOperation};
+use rustix::fs::{Advice, FlockOperation, IFlags};
 
 use super::{DirEntry, File, Fs, OpenMode, page_cache};
 
@@ -99,6 +99,15 @@ impl Fs for RealFs {
 
     fn page_cache(&self, path: &Path) -> io::Result<Option<String>> {
         page_cache::of(self.device(path)?)
+    }
+
+    fn spread_directories(&self, path: &Path) -> io::Result<()> {
+        let dir = fs::File::open(path)?;
+        let flags = rustix::fs::ioctl_getflags(&dir)?;
+        if !flags.contains(IFlags::TOPDIR) {
+            rustix::fs::ioctl_setflags(&dir, flags | IFlags::TOPDIR)?;
+        }
+        Ok(())
     }
 }
 

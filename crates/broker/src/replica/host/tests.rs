@@ -304,17 +304,45 @@ fn unsynced(byte: u8) -> Record {
 }
 
 #[test]
-fn the_names_of_a_new_partition_are_durable_before_its_first_append() {
+fn a_power_cut_may_take_the_files_of_a_partition_that_nothing_was_synced_in_and_the_next_start_makes_them() {
+    let mut taken = 0;
+    for seed in 0..40 {
+        let fs = MemFs::new();
+        let mut broker = Broker::start(&fs, &empty());
+        broker.commit(&[unsynced(1), created(2, "u", 1)]);
+        broker.produce("t", 2, "A");
+        broker.host.write_checkpoints().unwrap();
+        assert_eq!(on_file(&fs)[&TopicPartition::new("t", 0)].high_watermark, Offset::new(2));
+        let image = Arc::clone(&broker.image);
+        broker.kill();
+        fs.crash(seed);
+        taken += usize::from(!fs.exists(&PathBuf::from("/data/wal/t/0")).unwrap());
+        let broker = Broker::start(&fs, &image);
+        assert!(broker.consumed("t").1 <= 2, "seed {seed}");
+        broker.produce("u", 1, "U");
+        broker.kill();
+        fs.crash(seed);
+        assert_eq!(Broker::start(&fs, &image).consumed("u"), (0, 1, "U".to_owned()), "seed {seed}");
+    }
+    assert!(taken > 0);
+}
+
+#[test]
+fn missing_files_are_made_again_only_where_nothing_was_durable_in_them() {
     let fs = MemFs::new();
     let mut broker = Broker::start(&fs, &empty());
-    broker.commit(&[unsynced(1)]);
-    broker.produce("t", 2, "A");
-    assert_eq!(
-        broker.partition("t").with_log(|log| log.flush_job().unwrap().syncs()),
-        3,
-        "the segment, its epochs and their directory"
-    );
-    broker.stop().unwrap();
+    broker.commit(&[created(1, "t", 1), created(2, "u", 1)]);
+    broker.produce("u", 1, "U");
+    broker.host.write_checkpoints().unwrap();
+    let image = Arc::clone(&broker.image);
+    broker.kill();
+    for topic in ["t", "u"] {
+        fs.remove_dir_all(&PathBuf::from(format!("/data/wal/{topic}"))).unwrap();
+    }
+    let broker = Broker::start(&fs, &image);
+    assert_eq!(broker.consumed("t").1, 0);
+    assert!(broker.host.by_name("u", 0).is_err());
+    broker.kill();
 }
 
 #[test]
