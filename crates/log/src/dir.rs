@@ -178,8 +178,8 @@ impl DataDir {
         }
         fs.sync_dir(&root).map_err(io_error(&root, "synced"))?;
         let wal = root.join(WAL_DIR);
-        // ext4 keeps what belongs together in one group of inodes, and looks there through all that were deleted within the
-        // last minutes for each new one: a topic made after others were deleted would take ten times as long. Others ignore it.
+        // ext4 keeps what belongs together in one group of inodes. Without a journal it looks there through all that were deleted
+        // within the last minutes for each new one: a topic made after others were deleted took ten times as long.
         let _ = fs.spread_directories(&wal);
         let device = |dir: &Path| fs.device(dir).map_err(io_error(dir, "looked up"));
         let mut file_systems = vec![lock];

@@ -23,7 +23,7 @@ pub(super) async fn delete_records(call: Arc<Call>, request: DeleteRecordsReques
             start
         });
         // The new starts count only when a restart would find them.
-        if any && let Err(error) = call.broker.replicas.write_checkpoint() {
+        if any && let Err(error) = call.broker.replicas.write_checkpoints() {
             tracing::error!(%error, "log start offsets cannot be made durable");
             response = answer(&request, |_, _, _| Err(ErrorCode::KafkaStorageError));
         }

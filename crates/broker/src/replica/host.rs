@@ -303,11 +303,13 @@ impl ReplicaHost {
                 tracing::error!(partition = %name, path = %path.display(), "files are missing, the partition is not served");
                 return None;
             }
-            // The topic was committed and the process died before its files were made.
-            false => Log::create(Arc::clone(&self.fs), path, name.clone(), config, false)
-                .map(|log| (log, Recovered { needs_sync: true, ..Recovered::default() }))
-                .map_err(|error| error.to_string()),
-            true => Log::open(Arc::clone(&self.fs), path, name.clone(), config, known, clean, self.clock.wall())
+            // The topic was committed and the process died before its files were made, or a power cut took them.
+            false if known == RecoveryPoints::default() => {
+                Log::create(Arc::clone(&self.fs), path, name.clone(), config, false)
+                    .map(|log| (log, Recovered { needs_sync: true, ..Recovered::default() }))
+                    .map_err(|error| error.to_string())
+            }
+            _ => Log::open(Arc::clone(&self.fs), path, name.clone(), config, known, clean, self.clock.wall())
                 .map_err(|error| error.to_string()),
         };
         match opened {

@@ -20,39 +20,28 @@ impl ReplicaHost {
         self.dir.knows_page_cache()
     }
 
-    /// Makes everything durable and writes down from where recovery has to look. Blocks.
-    pub(crate) fn write_checkpoint(&self) -> Result<(), DirError> {
-        self.checkpoint_all(|_, _| ())
-    }
-
-    /// The same before the log of a partition is cut. Blocks.
+    /// Makes everything durable and writes down from where recovery has to look, before the log of a partition is cut. Blocks.
     ///
     /// # Errors
-    /// As there, and where the line about `cut` is an earlier one: it may vouch for what is about to go.
+    /// The disk failed; or the line about `cut` is an earlier one, which may vouch for what is about to go.
     pub(crate) fn write_checkpoint_to_cut(&self, cut: &Arc<Partition>) -> Result<(), LogError> {
-        let mut stays = None;
-        let written = self.checkpoint_all(|partition, error| {
-            if Arc::ptr_eq(partition, cut) {
-                stays = Some(error);
-            }
-        });
-        written.map_err(|error| LogError::Offline(error.to_string().into()))?;
-        stays.map_or(Ok(()), Err)
-    }
-
-    fn checkpoint_all(&self, mut stays: impl FnMut(&Arc<Partition>, LogError)) -> Result<(), DirError> {
         let mut on_file = self.checkpoints.lock();
         let covered = self.metrics.uncheckpointed_bytes();
-        self.sync_in_place()?;
-        self.replace_checkpoints(&mut on_file, |partition| {
-            let kept = |error| {
+        let mut stays = None;
+        let line = |partition: &Arc<Partition>| match partition.checkpoint() {
+            Ok(line) => Some(line),
+            Err(error) => {
                 tracing::debug!(partition = %partition.name(), %error, "checkpoint stays");
-                stays(partition, error);
-            };
-            partition.checkpoint().map_err(kept).ok()
-        })?;
+                if Arc::ptr_eq(partition, cut) {
+                    stays = Some(error);
+                }
+                None
+            }
+        };
+        let written = self.sync_in_place().and_then(|()| self.replace_checkpoints(&mut on_file, line));
+        written.map_err(|error| LogError::Offline(error.to_string().into()))?;
         self.metrics.checkpointed(covered);
-        Ok(())
+        stays.map_or(Ok(()), Err)
     }
 
     /// Makes everything durable where it lies, so that nothing in the sync journal counts any more: before a log is cut, or
@@ -93,7 +82,7 @@ impl ReplicaHost {
 
     /// Writes down how far each log is written, for a recovery in the life of this page cache, and how far it is durable.
     /// Syncs nothing but what the sync journal has. Returns how many bytes were appended since the last time. Blocks.
-    pub(in crate::replica) fn write_checkpoints(&self) -> Result<u64, DirError> {
+    pub(crate) fn write_checkpoints(&self) -> Result<u64, DirError> {
         let mut on_file = self.checkpoints.lock();
         let covered = self.metrics.uncheckpointed_bytes();
         self.empty_journal(|_| ())?;

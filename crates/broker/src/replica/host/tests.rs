@@ -97,6 +97,12 @@ impl Broker {
         self.host.by_name(topic, 0).unwrap()
     }
 
+    /// As it is done from time to time.
+    fn checkpoint(&self) {
+        self.host.sync_unsynced();
+        self.host.write_checkpoints().unwrap();
+    }
+
     /// Appends and waits until it is durable.
     fn produce(&self, topic: &str, records: usize, value: &str) {
         let partition = self.partition(topic);
@@ -157,7 +163,7 @@ fn a_checkpoint_of_an_earlier_topic_says_nothing_about_its_successor() {
         let mut broker = Broker::start(&fs, &empty());
         broker.commit(&[created(1, "t", 1)]);
         (0..old).for_each(|_| broker.produce("t", 7, "A"));
-        broker.host.write_checkpoint().unwrap();
+        broker.checkpoint();
         broker.commit(&[removed(1)]);
         broker.commit(&[created(2, "t", 1)]);
         (0..new).for_each(|_| broker.produce("t", 1, "B"));
@@ -175,7 +181,7 @@ fn files_of_a_topic_whose_removal_was_committed_are_not_opened_as_its_successor(
     let mut broker = Broker::start(&fs, &empty());
     broker.commit(&[created(1, "t", 2)]);
     broker.produce("t", 5, "A");
-    broker.host.write_checkpoint().unwrap();
+    broker.checkpoint();
     // The process dies when the records are durable and nothing is done about them yet.
     let (image, _) = broker.next(&[removed(1), created(2, "t", 1)]);
     broker.kill();
@@ -277,10 +283,10 @@ fn a_partition_that_went_offline_keeps_its_checkpoint_and_its_log_start() {
     broker.commit(&[created(1, "t", 1)]);
     (0..5).for_each(|_| broker.produce("t", 2, "A"));
     broker.partition("t").with_log(|log| log.delete_records_before(Offset::new(4))).unwrap();
-    broker.host.write_checkpoint().unwrap();
+    broker.checkpoint();
     broker.partition("t").with_log(|log| log.delete_records_before(Offset::new(6))).unwrap();
     broker.partition("t").with_log(|log| log.fail(&io::Error::other("as a failed sync does")));
-    broker.host.write_checkpoint().unwrap();
+    broker.checkpoint();
     let image = Arc::clone(&broker.image);
     assert!(broker.stop().is_err());
     assert!(!fs.exists(&PathBuf::from("/data/clean-stop")).unwrap());
@@ -325,6 +331,33 @@ fn a_power_cut_may_take_the_files_of_a_partition_that_nothing_was_synced_in_and_
         assert_eq!(Broker::start(&fs, &image).consumed("u"), (0, 1, "U".to_owned()), "seed {seed}");
     }
     assert!(taken > 0);
+}
+
+#[test]
+fn records_that_were_deleted_before_they_were_synced_stay_deleted_and_their_offsets_taken() {
+    for seed in 0..60 {
+        let fs = MemFs::new();
+        let mut broker = Broker::start(&fs, &empty());
+        broker.commit(&[unsynced(1)]);
+        (0..5).for_each(|_| broker.produce("t", 2, "A"));
+        let start = broker.partition("t").with_log(|log| log.delete_records_before(Offset::new(7))).unwrap();
+        assert_eq!(start, Offset::new(7));
+        broker.host.write_checkpoints().unwrap();
+        let image = Arc::clone(&broker.image);
+        broker.kill();
+        fs.crash(seed);
+        for _ in 0..2 {
+            let broker = Broker::start(&fs, &image);
+            let bounds = broker.partition("t").reader().bounds();
+            assert_eq!(bounds.log_start, start, "seed {seed}");
+            assert!(bounds.log_end >= start && bounds.log_end <= Offset::new(10), "seed {seed}: {bounds:?}");
+            broker.kill();
+        }
+        let broker = Broker::start(&fs, &image);
+        broker.produce("t", 1, "B");
+        assert!(broker.consumed("t").2.ends_with('B'), "seed {seed}");
+        broker.stop().unwrap();
+    }
 }
 
 #[test]
@@ -424,7 +457,7 @@ fn a_durable_checkpoint_takes_back_what_was_said_of_the_page_cache() {
     let file = PathBuf::from("/data/checkpoint-page-cache");
     broker.host.write_checkpoints().unwrap();
     assert!(fs.exists(&file).unwrap());
-    broker.host.write_checkpoint().unwrap();
+    broker.host.write_checkpoint_to_cut(&broker.partition("t")).unwrap();
     assert!(!fs.exists(&file).unwrap());
     assert_eq!(broker.partition("t").with_log(|log| log.durable_end()), Offset::new(2));
     broker.stop().unwrap();
@@ -435,17 +468,18 @@ fn after_a_failed_sync_the_next_start_counts_on_the_disk() {
     let fs = MemFs::new();
     let mut broker = Broker::start(&fs, &empty());
     broker.commit(&[unsynced(1)]);
-    broker.host.write_checkpoint().unwrap();
+    broker.produce("t", 2, "A");
+    broker.checkpoint();
     (0..5).for_each(|_| broker.produce("t", 2, "A"));
     broker.host.write_checkpoints().unwrap();
     fs.fail_sync_at(0);
-    broker.host.write_checkpoint().unwrap();
+    broker.host.sync_unsynced();
     assert!(broker.partition("t").is_offline());
     broker.host.write_checkpoints().unwrap();
     let image = Arc::clone(&broker.image);
     broker.kill();
     let broker = Broker::start(&fs, &image);
-    assert_eq!(broker.consumed("t").1, 0, "the disk has none of it");
+    assert_eq!(broker.consumed("t").1, 2, "the disk has no more of it");
     broker.stop().unwrap();
 }
 
