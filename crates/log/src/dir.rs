@@ -475,7 +475,9 @@ impl DataDir {
     ) -> Result<(), DirError> {
         let Some(page_cache) = &self.page_cache else { return Ok(()) };
         checkpoint::write_written(&*self.fs, &self.root, page_cache, partitions)
-            .map_err(|source| self.error(&self.root.join(checkpoint::PAGE_CACHE_FILE), "written", source))
+            .map_err(|source| self.error(&self.root.join(checkpoint::PAGE_CACHE_FILE), "written", source))?;
+        // A sync of the file system may have failed meanwhile.
+        if self.none_failed().is_err() { self.forget_written() } else { Ok(()) }
     }
 
     /// Lets the next recovery begin at the durable checkpoint: after a sync that failed nobody knows what the page cache has.

@@ -99,10 +99,15 @@ pub(super) fn sync(partition: &Arc<Partition>, job: FlushJob, dir: &DataDir) {
         Err(error) if is_out_of_files(&error) => told(&dir.sync_all()),
         outcome => outcome,
     };
-    if outcome.is_err() {
+    let failed = outcome.is_err();
+    if failed {
         forget_written(dir);
     }
     partition.flushed(job, outcome);
+    if failed {
+        // Whoever wrote down meanwhile what the page cache has may not have seen it yet.
+        forget_written(dir);
+    }
 }
 
 /// The outcome of a sync of the whole directory, as each of those that waited for it is told.

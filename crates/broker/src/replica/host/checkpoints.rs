@@ -71,8 +71,10 @@ impl ReplicaHost {
     pub(in crate::replica) fn sync_unsynced(&self) {
         let mut rest = VecDeque::new();
         for partition in self.all() {
+            if partition.settings().replica.durability == Durability::Fsync {
+                continue;
+            }
             match partition.detached_flush_job() {
-                _ if partition.settings().replica.durability == Durability::Fsync => {}
                 Some(job) => syncers::sync(&partition, job, &self.dir),
                 None => rest.push_back(partition),
             }
@@ -87,6 +89,7 @@ impl ReplicaHost {
         let covered = self.metrics.uncheckpointed_bytes();
         self.empty_journal(|_| ())?;
         let mut written = Lines::new();
+        let mut vouched_for = Vec::new();
         let mut moved = false;
         for topic in self.registry.load().by_name.values() {
             for (index, partition) in (0..).zip(&topic.partitions) {
@@ -100,6 +103,7 @@ impl ReplicaHost {
                 match line {
                     Ok(Some(line)) => {
                         written.insert(name, Checkpoint { topic_id: Some(topic.id), ..line });
+                        vouched_for.push(Arc::clone(partition));
                     }
                     Ok(None) => {}
                     Err(error) => tracing::debug!(partition = %partition.name(), %error, "checkpoint stays"),
@@ -110,6 +114,10 @@ impl ReplicaHost {
             self.replace_checkpoints(&mut on_file, |partition| partition.checkpoint().ok())?;
         }
         self.dir.write_written(&written)?;
+        if vouched_for.iter().any(|partition| partition.sync_failed()) {
+            // A sync beside this has failed since the line was made.
+            self.dir.forget_written()?;
+        }
         self.metrics.checkpointed(covered);
         Ok(covered)
     }

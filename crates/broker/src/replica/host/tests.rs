@@ -436,6 +436,26 @@ fn a_sync_of_what_was_written_that_fails_takes_its_partition_offline_and_back_wh
 }
 
 #[test]
+fn after_a_sync_that_fails_beside_a_checkpoint_nobody_trusts_the_page_cache() {
+    for _ in 0..300 {
+        let fs = MemFs::new();
+        let mut broker = Broker::start(&fs, &empty());
+        broker.commit(&[unsynced(1)]);
+        broker.produce("t", 2, "A");
+        broker.checkpoint();
+        broker.produce("t", 2, "B");
+        fs.fail_sync_at(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| broker.host.write_checkpoints().unwrap());
+            scope.spawn(|| broker.host.sync_unsynced());
+        });
+        assert!(broker.partition("t").is_offline());
+        assert_eq!(broker.host.dir.read_checkpoints().unwrap().written, Lines::new());
+        broker.kill();
+    }
+}
+
+#[test]
 fn a_checkpoint_is_replaced_when_only_the_log_start_has_moved() {
     let fs = MemFs::new();
     let mut broker = Broker::start(&fs, &empty());
