@@ -37,8 +37,8 @@ pub(crate) async fn keep(host: Arc<ReplicaHost>, clock: Clock, metrics: Arc<Metr
     let mut unsynced = u64::from(host.knows_page_cache());
     let mut syncing: Option<JoinHandle<()>> = None;
     let mut sync_wanted = false;
-    // What the start has found holds for the next one as well.
-    let mut begun = false;
+    // What the start has found in the page cache holds for the next one as well.
+    let mut begun = !host.leaves_some_unsynced();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}

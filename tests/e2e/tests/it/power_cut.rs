@@ -89,7 +89,11 @@ fn what_the_page_cache_had_counts_after_a_kill_and_not_after_a_power_cut() {
     clients::create_topic(broker.bootstrap(), "t", 1, &[("chronik.durability", "page-cache")]);
     let end = fill(broker.bootstrap(), "t", 0, BYTES);
     let written = broker.data().join("checkpoint-page-cache");
-    wait::until_true("a checkpoint", BOUND, || written.exists());
+    let recovery_point = |line: &str| line.strip_prefix("t 0 ")?.split(' ').nth(1)?.parse::<i64>().ok();
+    wait::until_true("a checkpoint", BOUND, || {
+        let text = std::fs::read_to_string(&written).unwrap_or_default();
+        text.lines().filter_map(recovery_point).any(|point| point > end / 2)
+    });
     broker.kill();
     broker.start();
     let scanned =

@@ -20,6 +20,11 @@ impl ReplicaHost {
         self.dir.knows_page_cache()
     }
 
+    /// Whether there are logs that do not wait for syncs.
+    pub(in crate::replica) fn leaves_some_unsynced(&self) -> bool {
+        self.all().iter().any(is_unsynced)
+    }
+
     /// Makes everything durable and writes down from where recovery has to look, before the log of a partition is cut. Blocks.
     ///
     /// # Errors
@@ -70,10 +75,7 @@ impl ReplicaHost {
     /// [`ReplicaHost::write_checkpoints`]. Blocks.
     pub(in crate::replica) fn sync_unsynced(&self) {
         let mut rest = VecDeque::new();
-        for partition in self.all() {
-            if partition.settings().replica.durability == Durability::Fsync {
-                continue;
-            }
+        for partition in self.all().into_iter().filter(is_unsynced) {
             match partition.detached_flush_job() {
                 Some(job) => syncers::sync(&partition, job, &self.dir),
                 None => rest.push_back(partition),
@@ -182,4 +184,9 @@ impl ReplicaHost {
         self.dir.mark_clean_stop()?;
         Ok(())
     }
+}
+
+/// Whether a partition counts what is written, and does not wait for syncs.
+fn is_unsynced(partition: &Arc<Partition>) -> bool {
+    partition.settings().replica.durability == Durability::PageCache
 }
